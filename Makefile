@@ -1,0 +1,54 @@
+# Two commands are enough:  make demo   and   make test.  Each sets up what it needs, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup chromium lab export readme clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# On a machine without a GPU elsewhere: make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+STAMP := .venv/.fgnb-setup
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONPATH
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
+
+demo: setup ## set up, fine-tune on the shipped commands, score, export, report; offline, minutes on two cores
+	fgnb run quickstart
+
+test: setup chromium ## set up, then every gate and test
+	python -m pytest tests/test_gates.py tests
+
+setup: $(STAMP) ## make .venv with everything in it (redone only when the requirements change)
+
+$(STAMP): settings.ini setup.py constraints.txt
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"fgnb needs Python 3.11 or newer, this is {v[0]}.{v[1]}; try make PYTHON=/path/to/python3.11")'
+	@echo "== making .venv with $(PYTHON)"
+	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv
+	@echo "== installing torch"
+	@python -m pip install -q --disable-pip-version-check $(TORCH)
+	@echo "== installing fgnb and what it uses (versions from constraints.txt)"
+	@python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,export,label,dev]"
+	@touch $@; echo "== ready: .venv"
+
+# The browser test needs a browser from the system; where it cannot be installed the test says so and is skipped.
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  echo "== no chromium here: trying $(SUDO) apt-get install -y chromium (the browser test needs it)"; \
+	  { $(SUDO) timeout 60 apt-get -qq -o Acquire::Retries=0 update && DEBIAN_FRONTEND=noninteractive $(SUDO) timeout 300 apt-get -qq install -y chromium; } >/dev/null 2>&1 \
+	  || echo "== chromium could not be installed: the browser test will be skipped"; }
+
+lab: setup ## open the workflow notebooks in JupyterLab
+	jupyter lab --LabApp.default_url=/lab/tree/nbs/workflows/01_data_preview.ipynb
+
+export: setup ## notebooks -> fgnb/
+	nbdev_export
+
+readme: setup ## nbs/index.ipynb -> README.md
+	python .ci/readme.py
+
+clean: ## remove .venv and caches; runs and data stay
+	rm -rf .venv fgnb.egg-info .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -81,7 +81,7 @@ def create_run(
     if path.exists(): _set_aside(path)
     files = data_files if data_files is not None else [config.data.tools, *config.data.train, *config.data.test]
     manifest = {'name': config.name, 'status': 'started', 'stations': {}, 'seed': config.seed, 'created': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-                'git_commit': git_commit(root), 'data': [str(f) for f in files], 'data_hash': file_hash(files),
+                'git_commit': git_commit(root), 'data': [str(f) for f in files], 'data_hash': file_hash([resolve(f, root) for f in files]),
                 'versions': versions(), 'machine': f'{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}'}
     write_text(path/'config.yaml', to_yaml(config))
     write_json(path/'manifest.json', manifest)

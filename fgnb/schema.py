@@ -7,6 +7,7 @@ __all__ = ['suggest', 'load_tools', 'tool_names', 'check_arguments']
 
 # %% ../nbs/04_schema.ipynb #c866af99
 import copy, difflib, json, re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def _refs(schema: Any) -> list[str]:
     here = [schema['$ref']] if isinstance(schema.get('$ref'), str) and not schema['$ref'].startswith('#') else []
     return here + [r for v in schema.values() for r in _refs(v)]
 
+@lru_cache(maxsize=4096)
+def _schema_problem(text: str) -> tuple[list[str], str]|None:
+    "(path, message) if a schema is none; remembered, since the rows of a data set share their tools."
+    try: jsonschema.Draft202012Validator.check_schema(json.loads(text))
+    except jsonschema.SchemaError as e: return [str(p) for p in e.absolute_path], e.message
+
 def _check_tool(tool: Any, place: str, file: str) -> tuple[dict, list[Fault]]:
     "One tool in the OpenAI shape, and what is wrong with it."
     def fault(message, column='', seen='', expected='', code='tool'):
@@ -50,9 +57,8 @@ def _check_tool(tool: Any, place: str, file: str) -> tuple[dict, list[Fault]]:
     if parameters and str(parameters.get('type')).lower() != 'object':
         faults.append(fault('parameters need a type', 'function.parameters.type', shorten(parameters.get('type', '')), '"object"'))
     for ref in _refs(parameters): faults.append(fault('a reference outside the schema is not followed', 'function.parameters', ref, 'a $ref that starts with #'))
-    try: jsonschema.Draft202012Validator.check_schema(_strict(parameters))
-    except jsonschema.SchemaError as e:
-        faults.append(fault(f'not a JSON Schema: {e.message}', '.'.join(['function.parameters', *map(str, e.absolute_path)])))
+    if problem := _schema_problem(json.dumps(_strict(parameters), sort_keys=True)):
+        faults.append(fault(f'not a JSON Schema: {problem[1]}', '.'.join(['function.parameters', *problem[0]])))
     for key in parameters.get('required') or []:
         if key not in (parameters.get('properties') or {}):
             faults.append(fault('required, but not among the properties', 'function.parameters.required', str(key), suggest(str(key), list(parameters.get('properties') or {}))))

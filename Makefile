@@ -36,7 +36,7 @@ $(STAMP): settings.ini setup.py constraints.txt
 # The browser test needs a browser from the system; where it cannot be installed the test says so and is skipped.
 chromium:
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \
-	  echo "== no chromium here: trying $(SUDO) apt-get install -y chromium (the browser test needs it)"; \
+	  echo "== no chromium here: trying apt-get install -y chromium (the browser test needs it)"; \
 	  { $(SUDO) timeout 60 apt-get -qq -o Acquire::Retries=0 update && DEBIAN_FRONTEND=noninteractive $(SUDO) timeout 300 apt-get -qq install -y chromium; } >/dev/null 2>&1 \
 	  || echo "== chromium could not be installed: the browser test will be skipped"; }
 

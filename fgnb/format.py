@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ACTIVATION', 'render_declaration', 'render', 'prompt_completion', 'control_in', 'check_text', 'Span', 'spans',
            'CONTROL_TOKENS', 'IMAGE_TOKENS', 'SPECIAL_TOKENS', 'STOP_IDS', 'STOP_TOKENS', 'Call', 'Reply', 'parse',
-           'render_call', 'render_value', 'same_value', 'survives']
+           'render_call', 'render_value', 'same_value', 'survives', 'chat_template']
 
 # %% ../nbs/03_format.ipynb #8dca90eb
 import re
@@ -15,10 +15,11 @@ from typing import Any, Iterable, Mapping
 from .calls import (CONTROL, CONTROL_TOKENS, IMAGE_TOKENS, SPECIAL_TOKENS, STOP_IDS, STOP_TOKENS, Call, Reply, by_key, parse, render_call,
                         render_value, same_value, survives)
 from .core import Fault, FaultError, shorten
+from .template import chat_template
 
 # %% ../nbs/03_format.ipynb #0118f5a4
 _all_ = ['CONTROL_TOKENS', 'IMAGE_TOKENS', 'SPECIAL_TOKENS', 'STOP_IDS', 'STOP_TOKENS', 'Call', 'Reply', 'parse', 'render_call', 'render_value',
-         'same_value', 'survives']
+         'same_value', 'survives', 'chat_template']
 #: the sentence that switches the model to calling; the format never writes it by itself
 ACTIVATION = 'You are a model that can do function calling with the following functions'
 

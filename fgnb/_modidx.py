@@ -264,4 +264,5 @@ d = { 'settings': { 'branch': 'main',
                              'fgnb.sheets.plain_name': ('sheets.html#plain_name', 'fgnb/sheets.py'),
                              'fgnb.sheets.read_tables': ('sheets.html#read_tables', 'fgnb/sheets.py'),
                              'fgnb.sheets.too_long': ('sheets.html#too_long', 'fgnb/sheets.py')},
+            'fgnb.template': {'fgnb.template.chat_template': ('template.html#chat_template', 'fgnb/template.py')},
             'fgnb.testing': {'fgnb.testing.expect_fail': ('testing.html#expect_fail', 'fgnb/testing.py')}}}

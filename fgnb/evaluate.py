@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'LESS_IS_BETTER', 'Metric', 'bootstrap', 'score', 'as_dict', 'score_table', 'plot_scores', 'mcnemar',
-           'flips', 'compare', 'verdicts', 'tool_of', 'by', 'short', 'misses']
+           'flips', 'compare', 'verdicts', 'tool_of', 'by', 'misses']
 
 # %% ../nbs/11_evaluate.ipynb #d53a1e8e
 import math
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .format import Call, parse, render_call
-from .judge import CLASSES, Judgement, judge, verdict, wanted
+from .judge import CLASSES, Judgement, judge, short, verdict, wanted
 
 # %% ../nbs/11_evaluate.ipynb #c72d64fc
 METRICS = ['exact_match', 'tool_call_accuracy', 'tool_name_accuracy', 'tool_args_accuracy', 'tool_call_f1', 'average_argument_precision',
@@ -206,10 +206,6 @@ def by(
     return pd.DataFrame(rows).set_index('part').rename_axis(key if isinstance(key, str) else 'part')
 
 # %% ../nbs/11_evaluate.ipynb #ce636dbc
-def short(calls: list[Call]) -> str:
-    "Calls in the short notation of a reader, e.g. `turn_on(room='hall')`."
-    return '; '.join(f"{c.name}({', '.join(f'{k}={v!r}' for k, v in sorted(c.arguments.items()))})" for c in calls)
-
 def _asked(example: dict) -> str:
     "The last user text of a row."
     return next((str(m.get('content') or '') for m in reversed(example['messages']) if m['role'] == 'user'), '')

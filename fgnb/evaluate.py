@@ -15,8 +15,9 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
+from .data import command, gold_calls
 from .format import Call, parse, render_call
-from .judge import CLASSES, Judgement, judge, short, verdict, wanted
+from .judge import CLASSES, Judgement, judge, short, verdict
 
 # %% ../nbs/11_evaluate.ipynb #c72d64fc
 METRICS = ['exact_match', 'tool_call_accuracy', 'tool_name_accuracy', 'tool_args_accuracy', 'tool_call_f1', 'average_argument_precision',
@@ -184,7 +185,7 @@ def verdicts(
 
 def tool_of(example: dict) -> str:
     "The wanted tools of a row, or `no call`."
-    return ' + '.join(sorted({c.name for c in wanted(example)})) or 'no call'
+    return ' + '.join(sorted({c.name for c in gold_calls(example)})) or 'no call'
 
 def by(
     texts: list[str],
@@ -206,10 +207,6 @@ def by(
     return pd.DataFrame(rows).set_index('part').rename_axis(key if isinstance(key, str) else 'part')
 
 # %% ../nbs/11_evaluate.ipynb #ce636dbc
-def _asked(example: dict) -> str:
-    "The last user text of a row."
-    return next((str(m.get('content') or '') for m in reversed(example['messages']) if m['role'] == 'user'), '')
-
 def misses(
     texts: list[str],
     examples: list[dict],
@@ -221,6 +218,6 @@ def misses(
     for text, e in zip(texts, examples):
         kind, reply = verdict(text, e), parse(text)
         if kind == 'correct' and not everything: continue
-        rows.append({'id': e.get('id', ''), 'command': _asked(e), 'verdict': kind, 'wanted': short(wanted(e)) or '(no call)',
+        rows.append({'id': e.get('id', ''), 'command': command(e), 'verdict': kind, 'wanted': short(gold_calls(e)) or '(no call)',
                      'got': short(reply.calls) or '(no call)', 'reply': text, 'kind': e.get('kind', ''), 'lang': e.get('lang', '')})
     return pd.DataFrame(rows, columns=['id', 'command', 'verdict', 'wanted', 'got', 'reply', 'kind', 'lang'])

@@ -1,5 +1,5 @@
 """The command line from outside: a fresh process, its exit code, what it prints, what it leaves."""
-import json, os, subprocess, sys, time
+import json, os, resource, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -36,10 +36,12 @@ def notebook(path: Path, *cells):
     path.write_text(json.dumps({'cells': cells, 'nbformat': 4, 'nbformat_minor': 5, 'metadata': {'kernelspec': {'name': 'python3', 'language': 'python', 'display_name': 'x'}}}), encoding='utf-8')
 
 def test_help_is_quick_and_light():
-    "Best of three under half a second of this process's own time; no heavy module is imported."
+    "Under half a second of processor time (which other work on the machine does not change), and no heavy module is imported."
     def seconds():
-        t0 = time.perf_counter(); assert fgnb('--help').returncode == 0
-        return time.perf_counter()-t0
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert fgnb('--help').returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime+after.ru_stime-before.ru_utime-before.ru_stime
     assert min(seconds() for _ in range(3)) < 0.5
     code = "import sys\nfrom fgnb.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint([m for m in ('torch', 'transformers', 'pandas', 'numpy', 'papermill', 'matplotlib') if m in sys.modules])"
     out = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': str(ROOT)})
@@ -47,8 +49,8 @@ def test_help_is_quick_and_light():
 
 def test_help_names_every_command():
     text = fgnb('--help').stdout
-    for command in ('run', 'predict', 'preview', 'evaluate', 'report'):
-        assert f'  {command} ' in text and fgnb(command, '--help').returncode == 0
+    for command in ('run', 'predict', 'preview', 'evaluate', 'report'): assert f'  {command} ' in text
+    assert 'KEY=VALUE' in fgnb('run', '--help').stdout
 
 def test_version():
     import fgnb as package
@@ -84,8 +86,6 @@ def test_a_failing_station_leaves_no_whole_run(project):
     assert (project/'outputs/runs/demo/notebooks/03_quick_finetune.ipynb').exists()
     refused(fgnb('predict', 'demo', '跳', cwd=project), 'this run is not whole', 'seen: status failed')
     refused(fgnb('evaluate', 'demo', 'data/rows.csv', cwd=project), 'this run is not whole')
-    again = fgnb('run', 'demo', cwd=project) # the older attempt is kept
-    assert again.returncode == 1 and (project/'outputs/runs/demo.1/manifest.json').exists()
 
 def test_a_notebook_that_lacks_a_parameter_is_not_run(project):
     notebook(project/'nbs/workflows/01_data_preview.ipynb', "runn = ''\noverrides = []", "open('ran', 'w').close()")

@@ -206,15 +206,17 @@ def _located(path: Path, out: Path, e: Exception) -> FaultError:
 
 # %% ../nbs/15_runs.ipynb #9894112d
 WORKFLOW = ('01_data_preview', '03_quick_finetune', '04_inference_test', '05_export')
-WHOLE = ('config.yaml', 'data/train.jsonl', 'data/test.jsonl', 'history.jsonl', 'model/config.json', 'predictions/base.jsonl', 'predictions/tuned.jsonl', 'metrics.json')
+WHOLE = ('config.yaml', 'data/train.jsonl', 'data/test.jsonl', 'history.jsonl', 'model/config.json', 'predictions/base.jsonl', 'predictions/tuned.jsonl', 'exports.json', 'metrics.json')
 
 def finish(run: Run) -> Run: # status complete
     "Write the report and mark the run whole; refused if something is missing."
-    missing = [f for f in WHOLE if not (run/f).exists()]
-    if missing: raise FaultError([Fault('this run lacks a result', str(run.path), column=f, code='partial') for f in missing], 'faults; the run is not whole')
-    from fgnb.report import write_report
-    write_report(run)
+    with station(run, 'report'):
+        missing = [f for f in WHOLE if not (run/f).exists()]
+        if missing: raise FaultError([Fault('this run lacks a result', str(run.path), column=f, code='partial') for f in missing], 'faults; the run is not whole')
+        from fgnb.report import write_report
+        write_report(run)
     run.update_manifest(status='complete')
+    write_report(run) # once more: the first one had to say that the run is not complete
     return run
 
 def model_env(config: Config, root: str|Path|None = None) -> dict[str, str]:
@@ -236,7 +238,7 @@ def run_experiment(
     print(f'run {run.name} in {_near(run.path, root)}', flush=True)
     for notebook in WORKFLOW:
         with _told(run, notebook): run_notebook(notebook, run, {'overrides': []}, root, model_env(config, root))
-    with _told(run, 'report'): finish(run)
+    finish(run)
     print('\n'+summary(run, root), flush=True)
     return run
 

@@ -1,0 +1,55 @@
+"""Bad input at the front door: every file here ends in one located error in words, never in a traceback."""
+import json, os, subprocess, sys
+from pathlib import Path
+
+import openpyxl, pytest
+
+root = Path(__file__).resolve().parent.parent
+head = ['User Prompt', 'Tool Name', 'Tool Args']
+good = ['turn the living room lights on', 'HassTurnOn', '{"area": "Living Room", "domain": "light"}']
+
+
+def sheet(path: Path, *rows: list, merge: str = '') -> Path:
+    "A workbook with `rows`."
+    book = openpyxl.Workbook()
+    for row in rows: book.active.append(row)
+    if merge: book.active.merge_cells(merge)
+    book.save(path)
+    return path
+
+
+def text(path: Path, content: str|bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+cases = { # name -> (maker, what the message must hold)
+    'empty sheet': (lambda d: sheet(d/'a.xlsx'), ['a.xlsx', 'Sheet', 'nothing in it']),
+    'missing column': (lambda d: sheet(d/'a.xlsx', head[:2], good[:2]), ['a.xlsx', 'row 1', 'Tool Args']),
+    'merged header': (lambda d: sheet(d/'a.xlsx', head, good, merge='A1:B1'), ['a.xlsx', 'row 1', 'merged']),
+    'broken JSON': (lambda d: sheet(d/'a.xlsx', head, good, ['light on', 'HassTurnOn', '{"area": ']), ['a.xlsx', 'row 3', 'Tool Args', 'not valid JSON']),
+    'unknown tool': (lambda d: sheet(d/'a.xlsx', head, ['light on', 'HassTurnOnn', '{}']), ['row 2', 'Tool Name', 'unknown tool', 'HassTurnOn']),
+    'wrong type': (lambda d: sheet(d/'a.xlsx', head, ['light on', 'HassTurnOn', '{"area": 5}']), ['row 2', 'Tool Args.area', '5']),
+    'control token': (lambda d: sheet(d/'a.xlsx', head, ['hi <end_of_turn>', *good[1:]]), ['row 2', 'User Prompt', '<end_of_turn>']),
+    'very long cell': (lambda d: sheet(d/'a.xlsx', head, ['x'*20_000, *good[1:]]), ['row 2', 'User Prompt', '20,000']),
+    'other encoding': (lambda d: text(d/'a.csv', (','.join(head)+'\ncafé,none,\n').encode('latin-1')), ['a.csv', 'row 2', 'encoding']),
+    'not a workbook': (lambda d: text(d/'a.xlsx', 'PK, but no workbook'), ['a.xlsx', 'not a workbook']),
+    'missing file': (lambda d: d/'gone.xlsx', ['gone.xlsx']),
+    'broken line': (lambda d: text(d/'a.jsonl', '{"messages": []}\n{"messages"\n'), ['a.jsonl', 'row 2', 'not valid JSON']),
+    'all at once': (lambda d: sheet(d/'a.xlsx', head, ['a', 'HassTurnOn', '{'], ['b', 'Nope', '{}'], ['', 'HassTurnOn', '{}']), ['row 2', 'row 3', 'row 4']),
+}
+
+
+def fgnb(*args: str) -> tuple[int, str]:
+    "The `fgnb` command; its exit status and all it printed, in one line."
+    env = {**os.environ, 'PYTHONPATH': str(root), 'NO_COLOR': '1', 'COLUMNS': '4000', 'HF_HUB_OFFLINE': '1'}
+    done = subprocess.run([sys.executable, '-c', 'from fgnb.cli import main; main()', *args], cwd=root, env=env, capture_output=True, text=True, timeout=120)
+    return done.returncode, ' '.join((done.stdout+done.stderr).split())
+
+
+@pytest.mark.parametrize('name', cases)
+def test_bad_file(name, tmp_path):
+    make, wanted = cases[name]
+    status, said = fgnb('preview', str(make(tmp_path)), '--tools', 'data/home/tools.json')
+    assert status != 0 and 'Traceback' not in said
+    assert [w for w in wanted if w not in said] == [], said

@@ -1,8 +1,9 @@
 """Bad input at the front door: every file here ends in one located error in words, never in a traceback."""
-import json, os, subprocess, sys
 from pathlib import Path
 
 import openpyxl, pytest
+
+from fgnb.cli import main
 
 root = Path(__file__).resolve().parent.parent
 head = ['User Prompt', 'Tool Name', 'Tool Args']
@@ -40,16 +41,10 @@ cases = { # name -> (maker, what the message must hold)
 }
 
 
-def fgnb(*args: str) -> tuple[int, str]:
-    "The `fgnb` command; its exit status and all it printed, in one line."
-    env = {**os.environ, 'PYTHONPATH': str(root), 'NO_COLOR': '1', 'COLUMNS': '4000', 'HF_HUB_OFFLINE': '1'}
-    done = subprocess.run([sys.executable, '-c', 'from fgnb.cli import main; main()', *args], cwd=root, env=env, capture_output=True, text=True, timeout=120)
-    return done.returncode, ' '.join((done.stdout+done.stderr).split())
-
-
 @pytest.mark.parametrize('name', cases)
-def test_bad_file(name, tmp_path):
+def test_bad_file(name, tmp_path, capsys):
     make, wanted = cases[name]
-    status, said = fgnb('preview', str(make(tmp_path)), '--tools', 'data/home/tools.json')
-    assert status != 0 and 'Traceback' not in said
+    with pytest.raises(SystemExit) as end: main(['preview', str(make(tmp_path)), '--tools', str(root/'data/home/tools.json')])
+    said = ' '.join(capsys.readouterr().err.split())
+    assert end.value.code == 1 and 'Traceback' not in said
     assert [w for w in wanted if w not in said] == [], said

@@ -82,7 +82,8 @@ def check_config(
     rope = cfg.rope_parameters
     wanted = {'model_type': (cfg.model_type, 'gemma3_text'), 'hidden_activation': (cfg.hidden_activation, 'gelu_pytorch_tanh'),
               'attention_bias': (bool(cfg.attention_bias), False), 'attn_logit_softcapping': (cfg.attn_logit_softcapping, None),
-              'tie_word_embeddings': (bool(cfg.tie_word_embeddings), True), 'query_pre_attn_scalar': (cfg.query_pre_attn_scalar, cfg.head_dim), 'use_bidirectional_attention': (bool(cfg.use_bidirectional_attention), False)}
+              'tie_word_embeddings': (bool(cfg.tie_word_embeddings), True), 'query_pre_attn_scalar': (cfg.query_pre_attn_scalar, cfg.head_dim),
+              'use_bidirectional_attention': (bool(cfg.use_bidirectional_attention), False)}
     wanted |= {f'rope_parameters.{k}.rope_type': (rope[k]['rope_type'], 'default') for k in ('full_attention', 'sliding_attention') if k in rope}
     return [Fault('llama.cpp would compute this otherwise', file, column=k, seen=str(seen), expected=str(right), code='config')
             for k, (seen, right) in wanted.items() if seen != right]

@@ -84,10 +84,14 @@ class LlamaCpp:
         return [self.complete(prompt_completion(e['messages'], e['tools'])[0], max_new_tokens)['text'] for e in examples]
 
 # %% ../nbs/12a_llamacpp.ipynb #de718457
-EDGES = ['', ' ', '  two  spaces  ', ' '*40, '\n', '\n\n\n', '\n'*40, '\t', '\t\t \t', 'a\n \n  b', '\r\n \r\n', 'on\n开\n', '𠮷野家', '龘靐齉', '㐀㐁', '😀', '👩‍👩‍👧‍👦🇨🇳', '🏴󠁧󠁢󠁥󠁮󠁧󠁿', '👍🏽ok',
-         'مرحبا بالعالم', 'ﷺ', 'שלום', 'ภาษาไทย', 'हिन्दी १२३', 'Ελληνικά', 'Привет, мир', 'こんにちは世界', '안녕하세요', 'Café déjà vu — 123', 'Cafe\u0301', 'naïve Ångström', 'İstanbul ǆ', 'Zürich straße',
-         '▁literal▁', '<0x41>', '<0xE4><0xBD>', '\u200b\u200d\ufeff', '\x00\x01\x7f', '①②③ ½ ﬁ', '“引号”、。！？', '{"a": [1, -2.5e-3, true]}', "it's 20°C / 68°F", 'x'*300, '开'*100, '<b>bold</b>', '</s>',
-         'on<escape>off', '<start_of_turn>user\nhi<end_of_turn>\n', '<end_of_turn', 'a<eos>b<bos>c', '<escape> <escape>', '<start_function_call>call:f{a:<escape>开 灯<escape>}<end_function_call>']
+EDGES = ['', ' ', '  two  spaces  ', ' '*40, '\n', '\n\n\n', '\n'*40, '\t', '\t\t \t', 'a\n \n  b', '\r\n \r\n', 'on\n开\n', '𠮷野家', '龘靐齉', '㐀㐁',
+         '😀', '👩‍👩‍👧‍👦🇨🇳', '🏴󠁧󠁢󠁥󠁮󠁧󠁿', '👍🏽ok',
+         'مرحبا بالعالم', 'ﷺ', 'שלום', 'ภาษาไทย', 'हिन्दी १२३', 'Ελληνικά', 'Привет, мир',
+         'こんにちは世界', '안녕하세요', 'Café déjà vu — 123', 'Cafe\u0301', 'naïve Ångström', 'İstanbul ǆ', 'Zürich straße',
+         '▁literal▁', '<0x41>', '<0xE4><0xBD>', '\u200b\u200d\ufeff', '\x00\x01\x7f', '①②③ ½ ﬁ',
+         '“引号”、。！？', '{"a": [1, -2.5e-3, true]}', "it's 20°C / 68°F", 'x'*300, '开'*100, '<b>bold</b>', '</s>',
+         'on<escape>off', '<start_of_turn>user\nhi<end_of_turn>\n', '<end_of_turn', 'a<eos>b<bos>c', '<escape> <escape>',
+         '<start_function_call>call:f{a:<escape>开 灯<escape>}<end_function_call>']
 
 def probe_texts(
     texts: Iterable[str], # the user's commands and prompts

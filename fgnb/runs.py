@@ -196,17 +196,20 @@ def run_notebook(
             papermill.execute_notebook(str(path), str(out), parameters, kernel_name='python3', language='python', cwd=str(root), progress_bar=False, stdout_file=Lines())
     except PapermillExecutionError as e: raise _located(path, out, e) from None
     except DeadKernelError as e:
-        raise FaultError([Fault('the kernel died; the usual reason is too little memory', str(path), expected='a smaller training.batch_size or model.max_length', code='kernel')], 'fault') from e
+        raise FaultError([Fault('the kernel died; the usual reason is too little memory', str(path), code='kernel',
+                                expected='a smaller training.batch_size or model.max_length')], 'fault') from e
     return out
 
 def _located(path: Path, out: Path, e: Exception) -> FaultError:
     "The failing cell as a fault."
     line = next((l.strip() for l in reversed(e.source.strip().splitlines()) if l.strip()), '')
-    return FaultError([Fault(f'{e.ename}: {e.evalue}', f'{path.name}, cell In [{e.exec_count}]', seen=shorten(line), expected=f'the notebook as far as it came: {out}', code='cell')], 'failing cell')
+    return FaultError([Fault(f'{e.ename}: {e.evalue}', f'{path.name}, cell In [{e.exec_count}]', seen=shorten(line),
+                             expected=f'the notebook as far as it came: {out}', code='cell')], 'failing cell')
 
 # %% ../nbs/15_runs.ipynb #9894112d
 WORKFLOW = ('01_data_preview', '03_quick_finetune', '04_inference_test', '05_export')
-WHOLE = ('config.yaml', 'data/train.jsonl', 'data/test.jsonl', 'history.jsonl', 'model/config.json', 'predictions/base.jsonl', 'predictions/tuned.jsonl', 'exports.json', 'metrics.json')
+WHOLE = ('config.yaml', 'data/train.jsonl', 'data/test.jsonl', 'history.jsonl', 'model/config.json',
+         'predictions/base.jsonl', 'predictions/tuned.jsonl', 'exports.json', 'metrics.json')
 
 def finish(run: Run) -> Run: # status complete
     "Write the report and mark the run whole; refused if something is missing."

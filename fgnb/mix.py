@@ -79,8 +79,10 @@ def _read(config: Config) -> tuple[list[dict], list[Fault]]:
     examples, faults = collect(d.train, tools, d.system)
     tests, more = collect(d.test, tools, d.system) if d.test else ([], [])
     more = [f for f in more if f not in faults] # faults of the tools would come twice
-    more += [Fault('marked for training in a file that is held out', e['source']['file'], e['source']['sheet'], e['source']['row'], 'Split', e['split'], 'test or an empty cell', 'split')
-             for e in tests if e['split'] not in ('', 'test')]
+    for e in tests:
+        if e['split'] not in ('', 'test'):
+            more.append(Fault('marked for training in a file that is held out', e['source']['file'], e['source']['sheet'], e['source']['row'], 'Split',
+                              e['split'], 'test or an empty cell', 'split'))
     both = examples + [e | {'split': 'test'} for e in tests]
     return both, faults + more + ([f for f in check_pairs(both) if f not in faults and f not in more] if tests else [])
 
@@ -92,7 +94,8 @@ def load_splits(
     d = config.data
     examples, faults = _read(config)
     sides = split_examples(examples, d.validation, d.test_share, config.seed)
-    if not faults and not sides['train']: faults = [Fault('no rows to train on', ', '.join(d.train), seen=f'{len(examples)} rows, none for training', expected='rows that are not held out', code='empty')]
+    if not faults and not sides['train']:
+        faults = [Fault('no rows to train on', ', '.join(d.train), seen=f'{len(examples)} rows, none for training', expected='rows that are not held out', code='empty')]
     if faults: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the data; nothing was read')
     if d.max_rows: sides['train'] = thin(sides['train'], d.max_rows, config.seed)
     splits = {side: add_distractors(rows, d.distractors, config.seed) for side, rows in sides.items()}

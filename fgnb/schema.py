@@ -59,9 +59,9 @@ def _check_tool(tool: Any, place: str, file: str) -> tuple[dict, list[Fault]]:
     for ref in _refs(parameters): faults.append(fault('a reference outside the schema is not followed', 'function.parameters', ref, 'a $ref that starts with #'))
     if problem := _schema_problem(json.dumps(_strict(parameters), sort_keys=True)):
         faults.append(fault(f'not a JSON Schema: {problem[1]}', '.'.join(['function.parameters', *problem[0]])))
+    known = list(parameters.get('properties') or {})
     for key in parameters.get('required') or []:
-        if key not in (parameters.get('properties') or {}):
-            faults.append(fault('required, but not among the properties', 'function.parameters.required', str(key), suggest(str(key), list(parameters.get('properties') or {}))))
+        if key not in known: faults.append(fault('required, but not among the properties', 'function.parameters.required', str(key), suggest(str(key), known)))
     return tool, faults
 
 # %% ../nbs/04_schema.ipynb #9e37c4df
@@ -69,7 +69,11 @@ def _strict(schema: Any) -> Any:
     "A copy for checking: types in lower case, `nullable` spelled out, no unnamed properties."
     if isinstance(schema, list): return [_strict(s) for s in schema]
     if not isinstance(schema, dict): return schema
-    out = {k: {n: _strict(s) for n, s in v.items()} if k in ('properties', '$defs') and isinstance(v, dict) else copy.deepcopy(v) if k in ('enum', 'const', 'default', 'examples') else _strict(v) for k, v in schema.items()}
+    def part(key, value):
+        if key in ('enum', 'const', 'default', 'examples'): return copy.deepcopy(value) # values, not schemas
+        if key in ('properties', '$defs') and isinstance(value, dict): return {name: _strict(s) for name, s in value.items()}
+        return _strict(value)
+    out = {k: part(k, v) for k, v in schema.items()}
     kind = out.get('type')
     if isinstance(kind, str): out['type'] = kind.lower()
     if isinstance(kind, list): out['type'] = [k.lower() if isinstance(k, str) else k for k in kind]

@@ -216,7 +216,8 @@ def _read_delimited(data: bytes, file: str) -> tuple[list[Table], list[Fault]]:
     wide = [(n, cells) for n, cells in lines if len(cells) > width and any(cells[width:])]
     faults += [table.fault(f'{len(cells)} cells under {width} headers', n, seen=shorten(delimiter.join(cells), 60),
                            expected=f'quotes around a cell that holds {delimiter!r}', code='csv') for n, cells in wide]
-    return [table], _fill(table, [(n, c[:width]) for n, c in lines if (n, c) not in wide]) + faults
+    filled = _fill(table, [(n, c[:width]) for n, c in lines if (n, c) not in wide])
+    return [table], [f for f in filled if not (wide and f.code == 'empty')] + faults # rows that are too wide are rows all the same
 
 # %% ../nbs/04a_sheets.ipynb #6d583003
 def _pairs(pairs: list[tuple[str, Any]]) -> dict:

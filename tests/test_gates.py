@@ -1,5 +1,5 @@
 """What must hold of the tree itself: notebooks clean, library exported, README in sync, light imports, nothing private, nothing too big."""
-import ast, configparser, json, os, re, shutil, subprocess, sys
+import ast, configparser, csv, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +90,16 @@ def test_nbdev_export_changes_nothing(copy):
 def test_readme_in_sync():
     done = python('.ci/readme.py', '--check')
     assert done.returncode == 0, done.stderr
+
+
+def test_readme_sample_reads(tmp_path):
+    "The sheet and the tools that the README shows are read as they stand there."
+    from fgnb.data import read_examples
+    text = (root/'README.md').read_text(encoding='utf-8')
+    rows = [[c.strip() for c in line.strip('|').split('|')] for line in re.search(r'\| User Prompt.*?\n\n', text, re.S)[0].split('\n') if line]
+    with (tmp_path/'a.csv').open('w', encoding='utf-8') as f: csv.writer(f).writerows(rows[:1]+rows[2:])
+    answers = [e['messages'][-1] for e in read_examples(tmp_path/'a.csv', json.loads(re.search('```json\n(.*?)```', text, re.S)[1]))]
+    assert [bool(a.get('tool_calls')) for a in answers] == [True, True, False]
 
 
 import_all = """

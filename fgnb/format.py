@@ -200,7 +200,8 @@ def check_text(
     seen = {f.column for f in found}
     for path, call in _calls_of(messages):
         if not any(p.startswith(path) for p in seen) and not survives(call):
-            found.append(Fault('this call does not read back as itself', column=path, seen=shorten(render_call(call)), expected='plain names, keys and JSON values', code='unreadable-call'))
+            found.append(Fault('this call does not read back as itself', column=path, seen=shorten(render_call(call)),
+                               expected='plain names, keys and JSON values', code='unreadable-call'))
     return found
 
 def _calls_of(messages: list[dict]) -> Iterable[tuple[str, Call]]:

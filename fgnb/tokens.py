@@ -49,7 +49,8 @@ def load_tokenizer(
         raise FaultError([Fault('no tokenizer.json here', str(path), expected='the folder of a model', code='missing')], 'fault in the tokenizer')
     try: tokenizer = need('transformers', 'train').PreTrainedTokenizerFast.from_pretrained(source)
     except (OSError, ValueError) as e:
-        raise FaultError([Fault('no tokenizer could be loaded', str(path), seen=shorten(str(e), 200), expected='a folder, or a hub id that this machine can reach or has cached', code='missing')],
+        raise FaultError([Fault('no tokenizer could be loaded', str(path), seen=shorten(str(e), 200),
+                                expected='a folder, or a hub id that this machine can reach or has cached', code='missing')],
                          'fault in the tokenizer') from e
     if adopt and (wrong_ids(tokenizer) or not tokenizer.chat_template): tokenizer = adopt_tokens(tokenizer)
     if wrong := wrong_ids(tokenizer): raise FaultError([_id_fault(str(path), t, i, seen) for t, (i, seen) in wrong.items()], 'control tokens are not at their ids')

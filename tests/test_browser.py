@@ -24,7 +24,10 @@ def lab(project):
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     token, log = secrets.token_hex(16), project/'lab.log'
     env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '2', 'JUPYTER_PREFER_ENV_PATH': '1',
-           **{f'JUPYTER_{d}_DIR': str(project/'.jupyter'/d.lower()) for d in ('CONFIG', 'DATA', 'RUNTIME')}, 'JUPYTERLAB_WORKSPACES_DIR': str(project/'.jupyter')}
+           **{f'JUPYTER_{d}_DIR': str(project/'.jupyter'/d.lower()) for d in ('CONFIG', 'DATA', 'RUNTIME')}, **{f'JUPYTERLAB_{d}_DIR': str(project/'.jupyter') for d in ('WORKSPACES', 'SETTINGS')}}
+    quiet = project/'.jupyter'/'@jupyterlab'/'apputils-extension'/'notification.jupyterlab-settings' # it would ask about news, over the notebook
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false"}')
     options = ['--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={project}',
                f'--IdentityProvider.token={token}', '--LabApp.expose_app_in_browser=True', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.news_url=None']
     with log.open('w') as out:
@@ -65,7 +68,7 @@ def test_run_all_in_jupyterlab(lab, page, project):
     page.evaluate(run_all)
     page.wait_for_function('() => window.finished', timeout=240_000)
     code = [c for c in page.evaluate(read_cells) if c['cell_type'] == 'code' and ''.join(c['source']).strip()]
-    errors = [o for c in code for o in c['outputs'] if o['output_type'] == 'error']
+    errors = [f"{o['ename']}: {o['evalue']}" for c in code for o in c['outputs'] if o['output_type'] == 'error']
     assert errors == [] and page.evaluate('window.finished') == 'yes'
     assert all(c['execution_count'] for c in code), 'a cell was not run'
     row = page.locator('.jp-OutputArea-output .fgnb-row').first

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STATIONS', 'WORKFLOW', 'WHOLE', 'is_local', 'check_files', 'changed_groups', 'stale_from', 'open_or_create',
-           'notebook_path', 'check_parameters', 'own_kernel', 'Lines', 'run_notebook', 'finish', 'model_env',
-           'run_experiment', 'summary']
+           'notebook_path', 'declared_parameters', 'check_parameters', 'own_kernel', 'Lines', 'run_notebook', 'finish',
+           'model_env', 'run_experiment', 'summary']
 
 # %% ../nbs/15_runs.ipynb #ad89dc21
-import json, os, shutil, sys, tempfile, time
+import ast, json, logging, os, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,16 +133,22 @@ def notebook_path(
     there = sorted(p.stem for p in folder.glob('*.ipynb'))
     raise FaultError([Fault('no such notebook', str(folder), seen=str(notebook), expected=nearest(str(notebook), there) if there else 'a notebook', code='missing')], 'fault')
 
+def declared_parameters(
+    path: Path # notebook
+) -> list[str]|None: # names assigned in the cell tagged `parameters`; None where there is no such cell
+    "What can be set from outside. The cell is parsed: papermill's own reader loses lists whose comments hold brackets."
+    source = next((''.join(c['source']) for c in read_json(path)['cells'] if 'parameters' in c.get('metadata', {}).get('tags', [])), None)
+    if source is None: return None
+    targets = [t for node in ast.parse(source).body for t in (node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)])]
+    return [t.id for t in targets if isinstance(t, ast.Name)]
+
 def check_parameters(
     path: Path,      # notebook
     parameters: dict # to be injected
 ) -> None: # raises FaultError
     "Refuse a notebook without a `parameters` cell, and every parameter that it does not declare."
-    import papermill
-    cells = read_json(path)['cells']
-    if not any('parameters' in c.get('metadata', {}).get('tags', []) for c in cells):
-        raise FaultError([Fault('the notebook has no cell tagged `parameters`', str(path), code='parameters')], 'fault')
-    known = list(papermill.inspect_notebook(str(path)))
+    known = declared_parameters(path)
+    if known is None: raise FaultError([Fault('the notebook has no cell tagged `parameters`', str(path), code='parameters')], 'fault')
     faults = [Fault('unknown parameter', str(path), column=p, seen=shorten(v), expected=nearest(p, known), code='unknown-parameter')
               for p, v in parameters.items() if p not in known]
     if faults: raise FaultError(faults, f'unknown parameter{"s" if len(faults) > 1 else ""}; the notebook was not run')
@@ -191,6 +197,7 @@ def run_notebook(
     check_parameters(path, parameters)
     out = run/'notebooks'/path.name
     out.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger('papermill').setLevel(logging.ERROR) # it warns about parameters that it cannot read; they were checked above
     try:
         with own_kernel(**(env or {})):
             papermill.execute_notebook(str(path), str(out), parameters, kernel_name='python3', language='python', cwd=str(root), progress_bar=False, stdout_file=Lines())
@@ -201,9 +208,9 @@ def run_notebook(
     return out
 
 def _located(path: Path, out: Path, e: Exception) -> FaultError:
-    "The failing cell as a fault."
-    line = next((l.strip() for l in reversed(e.source.strip().splitlines()) if l.strip()), '')
-    return FaultError([Fault(f'{e.ename}: {e.evalue}', f'{path.name}, cell In [{e.exec_count}]', seen=shorten(line),
+    "The failing cell as a fault; the line is the one that the traceback points at in the cell."
+    arrows = re.findall(r'^-+> *\d+ (.*)$', re.sub(r'\x1b\[[0-9;]*m', '', '\n'.join(e.traceback)), re.M)
+    return FaultError([Fault(f'{e.ename}: {e.evalue}', f'{path.name}, cell In [{e.exec_count}]', seen=shorten(arrows[0].strip()) if arrows else '',
                              expected=f'the notebook as far as it came: {out}', code='cell')], 'failing cell')
 
 # %% ../nbs/15_runs.ipynb #9894112d

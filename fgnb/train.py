@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['KEPT', 'model_source', 'Precision', 'choose_precision', 'gpu_capability', 'load_for_training', 'lora_adapter',
-           'run_rows', 'encode_rows', 'to_dataset', 'training_arguments', 'wandb_environment', 'has_wandb_key',
-           'environment', 'no_bars', 'gigabytes', 'whole', 'free_space', 'bytes_needed', 'check_room', 'history_row',
-           'history_callback', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult', 'save_trained',
-           'finetune', 'run_trainer', 'plot_history']
+           'run_rows', 'encode_rows', 'to_dataset', 'quick_steps', 'training_arguments', 'wandb_environment',
+           'has_wandb_key', 'environment', 'no_bars', 'gigabytes', 'whole', 'free_space', 'bytes_needed', 'check_room',
+           'history_row', 'history_callback', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult',
+           'save_trained', 'finetune', 'run_trainer', 'plot_history']
 
 # %% ../nbs/09_train.ipynb #fab143ea
 import math, os, shutil, time
@@ -118,6 +118,14 @@ def to_dataset(rows: list[Encoded]):
     datasets = need('datasets', 'train')
     return datasets.Dataset.from_dict({'input_ids': [list(e.input_ids) for e in rows], 'labels': [list(e.labels) for e in rows],
                                        'length': [len(e.input_ids) for e in rows]})
+
+# %% ../nbs/09_train.ipynb #61c72a50
+def quick_steps(
+    run: str,      # name of an existing run, or empty
+    max_steps: int # steps of a run made by hand; 0 as many as the epochs need
+) -> list[str]: # overrides for `runs.open_or_create`
+    "The length of a run that is made by hand; nothing for an existing run, whose settings are fixed."
+    return [] if run else [f'training.max_steps={max_steps if max_steps > 0 else -1}']
 
 # %% ../nbs/09_train.ipynb #4365bdfb
 def training_arguments(

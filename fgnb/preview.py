@@ -94,7 +94,7 @@ CSS = '''.fgnb-row{font-size:14px;line-height:1.5;color:inherit;margin:.6em 0}
 .fgnb-code{font-family:ui-monospace,Menlo,Consolas,"DejaVu Sans Mono","Noto Sans Mono CJK SC",monospace;white-space:pre-wrap;overflow-wrap:anywhere;
 line-height:2.1}
 .fgnb-t{unicode-bidi:isolate;text-underline-offset:4px;padding:1px 0;border-right:1px solid #80808099}
-b.fgnb-t{font-weight:600;border:1px solid #808080;border-radius:3px;padding:1px 2px;margin:0 1px}
+b.fgnb-t{font-weight:600;white-space:nowrap;overflow-wrap:normal;border:1px solid #808080;border-radius:3px;padding:1px 2px;margin:0 1px}
 .fgnb-trained{border-top:3px solid #D55E00 !important}
 .fgnb-legend u{text-decoration:none}
 .fgnb-nl{opacity:.6;font-style:normal}
@@ -285,24 +285,36 @@ def blank_axes(
 # %% ../nbs/08_preview.ipynb #20365ee1
 SPLIT_STYLES = {'train': ('#0072B2', ''), 'validation': ('#E69F00', '//'), 'test': ('#009E73', '..')} # colour, hatch
 
+def _bins(everything: list[int], right: int) -> list[float]:
+    "Edges of about forty equal bars of whole tokens, from the shortest row to `right`."
+    width = max(1, -(-(right-min(everything))//40))
+    return [n-.5 for n in range(min(everything), max(right, max(everything))+2*width, width)]
+
 def plot_totals(
     totals: dict,      # split -> row lengths in tokens
-    limits: list[int], # candidate max_lengths, drawn as lines
+    limits: list[int], # candidate max_lengths, drawn as lines where rows are near
     max_length: int    # the limit in use, drawn thick
 ) -> Picture:
     "Histogram of row lengths with the limits, each told with the rows it would cut."
     figure, axes = blank_axes()
     names = [s for s in SPLITS if totals.get(s)]
     everything = [n for s in names for n in totals[s]]
-    axes.hist([totals[s] for s in names], bins=min(40, max(5, len(set(everything)))), stacked=True, label=[f'{s} ({len(totals[s])})' for s in names],
-              color=[SPLIT_STYLES[s][0] for s in names], hatch=[SPLIT_STYLES[s][1] for s in names], edgecolor='white', linewidth=.5)
-    top, shown = axes.get_ylim()[1], [n for n in limits if n <= 2*max(everything)]
-    for n in shown:
-        axes.axvline(n, color='#D55E00' if n == max_length else '#555555', linewidth=2.2 if n == max_length else 1, linestyle='-' if n == max_length else '--')
-        axes.text(n, top*1.01, f'{n}\ncuts {sum(t > n for t in everything)}', ha='center', va='bottom', fontsize=8, fontweight='bold' if n == max_length else 'normal')
-    axes.set_xlabel('tokens in a row (prompt + reply)'); axes.set_ylabel('rows'); axes.yaxis.get_major_locator().set_params(integer=True); axes.legend(frameon=False, fontsize=9)
+    right = min([n for n in limits if n >= max(everything)], default=max(everything))
+    edges = _bins(everything, right)
+    axes.hist([totals[s] for s in names], bins=edges, stacked=True, label=[f'{s} ({len(totals[s])})' for s in names],
+              color=[SPLIT_STYLES[s][0] for s in names], hatch=[SPLIT_STYLES[s][1] for s in names], edgecolor='white', linewidth=.4)
+    shown = [n for n in limits if edges[0] <= n <= edges[-1]]
+    for n in shown: _limit(axes, n, sum(t > n for t in everything), n == max_length)
+    beyond = '' if max_length in shown else f'; limit in use: {max_length} {"(further right)" if max_length > edges[-1] else "(further left)"}'
+    axes.set_xlabel(f'tokens in a row (prompt + reply){beyond}'); axes.set_ylabel('rows'); axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, fontsize=9, loc='upper left', bbox_to_anchor=(1, 1))
     return Picture(figure, f'Histogram of the length of {len(everything)} rows, {min(everything)} to {max(everything)} tokens; '
-                           + ', '.join(f'a limit of {n} cuts {sum(t > n for t in everything)}' for n in shown))
+                           + ', '.join(f'a limit of {n} cuts {sum(t > n for t in everything)}' for n in sorted({*shown, max_length})))
+
+def _limit(axes, n: int, cut: int, used: bool) -> None:
+    "A limit as a line with what it cuts."
+    axes.axvline(n, color='#D55E00' if used else '#555555', linewidth=2.2 if used else 1, linestyle='-' if used else '--')
+    axes.text(n, 1.01, f'{n}\ncuts {cut}', ha='center', va='bottom', fontsize=8, fontweight='bold' if used else 'normal', transform=axes.get_xaxis_transform())
 
 def plot_lengths(
     lengths,                    # made by `length_table`
@@ -350,11 +362,12 @@ def sheet_row(
 def pick(
     examples: list[dict], # in order
     n: int = 3            # at most so many
-) -> list[dict]: # the first row of each kind and language
-    "A few rows that differ: the first of each kind and language."
+) -> list[dict]: # first rows of kinds and languages, spread over those there are
+    "A few rows that differ: each the first of its kind and language."
     first = {}
     for e in examples: first.setdefault((e.get('kind', ''), e.get('lang', '')), e)
-    return list(first.values())[:n]
+    found = list(first.values())
+    return found if len(found) <= n else [found[round(i*(len(found)-1)/max(n-1, 1))] for i in range(n)]
 
 # %% ../nbs/08_preview.ipynb #1c698751
 def write_preview(

@@ -251,12 +251,12 @@ def exports_part(run: Run) -> str:
     def flat(r): # exact_match may be a metric or its three figures
         m = r.get('exact_match')
         m = m if isinstance(m, dict) else {'value': m, 'low': r.get('low'), 'high': r.get('high')}
-        c = r.get('format_compliance')
+        c, same = r.get('format_compliance'), r.get('same_as_transformers')
         return {'artefact': r.get('artefact'), 'file': Path(str(r.get('file') or '')).name, 'size': f"{r['megabytes']:.1f} MB" if r.get('megabytes') is not None else None, 'dtype': r.get('dtype'),
                 'rows': r.get('rows'), 'right': percent(m['value']), 'interval': interval(m), 'format': percent(c['value'] if isinstance(c, dict) else c),
-                'same': r.get('same_as_transformers'), 'seconds': r.get('seconds')}
+                'same': percent(same) if isinstance(same, (int, float)) and not isinstance(same, bool) else same, 'seconds': r.get('seconds')}
     heads = {'artefact': 'file for', 'file': 'file', 'size': 'size', 'dtype': 'numbers', 'rows': 'rows', 'right': 'exactly right', 'interval': '95 % interval', 'format': 'right format',
-             'same': 'replies as the trained model', 'seconds': 'seconds'}
+             'same': 'replies the same as the trained model\'s', 'seconds': 'seconds'}
     return f'<p>Each file was loaded again and answered the test commands.</p>{table([flat(r) for r in rows], heads)}'
 
 def provenance_part(run: Run) -> str:

@@ -218,16 +218,21 @@ WORKFLOW = ('01_data_preview', '03_quick_finetune', '04_inference_test', '05_exp
 WHOLE = ('config.yaml', 'data/train.jsonl', 'data/test.jsonl', 'history.jsonl', 'model/config.json',
          'predictions/base.jsonl', 'predictions/tuned.jsonl', 'exports.json', 'metrics.json')
 
-def finish(run: Run) -> Run: # status complete
-    "Write the report and mark the run whole; refused if something is missing."
+def finish(
+    run: Run,
+    partial: bool = False # write the report even if something is missing; the run is then not marked whole
+) -> Path: # the report
+    "Write the report and mark the run whole; what is missing for that is told."
+    from fgnb.report import write_report
+    missing = [f for f in WHOLE if not (run/f).exists()]
     with station(run, 'report'):
-        missing = [f for f in WHOLE if not (run/f).exists()]
-        if missing: raise FaultError([Fault('this run lacks a result', str(run.path), column=f, code='partial') for f in missing], 'faults; the run is not whole')
-        from fgnb.report import write_report
-        write_report(run)
-    run.update_manifest(status='complete')
-    write_report(run) # once more: the first one had to say that the run is not complete
-    return run
+        if missing and not partial: raise FaultError([Fault('this run lacks a result', str(run.path), column=f, code='partial') for f in missing], 'faults; the run is not whole')
+        report = write_report(run)
+    if missing: print(f'the run is not whole yet, it lacks {", ".join(missing)}')
+    else:
+        run.update_manifest(status='complete')
+        write_report(run) # once more: the first one had to say that the run is not complete
+    return report
 
 def model_env(config: Config, root: str|Path|None = None) -> dict[str, str]:
     "Environment of the kernels: no network is tried for a model that lies here."

@@ -73,9 +73,10 @@ def write_request(
     model: str,      # name given to `ollama create`
     num_predict: int = 128
 ) -> Path:
-    "A raw request that Ollama (`/api/generate`) and llama.cpp's server (`/completion`) both understand."
+    "A raw request; Ollama, llama.cpp's server and LM Studio each read their own names in it and pass over the others."
     prompt = prompt_completion(example['messages'], example['tools'])[0].removeprefix('<bos>')
-    return write_json(path, {'model': model, 'prompt': prompt, 'raw': True, 'stream': False, 'n_predict': num_predict, 'temperature': 0})
+    return write_json(path, {'model': model, 'prompt': prompt, 'raw': True, 'stream': False, 'temperature': 0,
+                             'n_predict': num_predict, 'max_tokens': num_predict, 'options': {'num_predict': num_predict, 'temperature': 0}})
 
 # %% ../nbs/13_export.ipynb #8ffdced6
 def exam_rows(

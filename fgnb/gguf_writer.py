@@ -260,6 +260,7 @@ def summary(
     reader = need('gguf', 'export').GGUFReader(path)
     def value(field):
         content = field.contents()
-        return f'{len(content)} entries' if isinstance(content, (list, str)) and len(content) > 32 else content
+        unit = 'characters' if isinstance(content, str) else 'entries'
+        return f'{len(content)} {unit}' if isinstance(content, (list, str)) and len(content) > 64 else content
     about = {k: value(f) for k, f in reader.fields.items() if not k.startswith('GGUF.')}
     return about | {'tensors': len(reader.tensors), 'kinds': sorted({t.tensor_type.name for t in reader.tensors})}

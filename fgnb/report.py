@@ -252,7 +252,7 @@ def exports_part(run: Run) -> str:
         m = r.get('exact_match')
         m = m if isinstance(m, dict) else {'value': m, 'low': r.get('low'), 'high': r.get('high')}
         c, same = r.get('format_compliance'), r.get('same_as_transformers')
-        return {'artefact': r.get('artefact'), 'file': Path(str(r.get('file') or '')).name, 'size': f"{r['megabytes']:.1f} MB" if r.get('megabytes') is not None else None, 'dtype': r.get('dtype'),
+        return {'artefact': r.get('artefact'), 'file': Path(str(r.get('file') or '')).name, 'size': f"{r['megabytes']:.1f}\u00a0MB" if r.get('megabytes') is not None else None, 'dtype': r.get('dtype'),
                 'rows': r.get('rows'), 'right': percent(m['value']), 'interval': interval(m), 'format': percent(c['value'] if isinstance(c, dict) else c),
                 'same': percent(same) if isinstance(same, (int, float)) and not isinstance(same, bool) else same, 'seconds': r.get('seconds')}
     heads = {'artefact': 'file for', 'file': 'file', 'size': 'size', 'dtype': 'numbers', 'rows': 'rows', 'right': 'exactly right', 'interval': '95 % interval', 'format': 'right format',
@@ -273,9 +273,6 @@ def provenance_part(run: Run) -> str:
 PAGE_CSS = '''*{box-sizing:border-box}
 :root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--line:#d0d0d0;--soft:#f5f6f8;--quiet:#595959;--bad:#b00020;--after:#0072B2;--before:#8a4b00}
 @media (prefers-color-scheme:dark){:root{--ink:#e8e8e8;--paper:#16181c;--line:#44484f;--soft:#20242a;--quiet:#b4b4b4;--bad:#ff8a80;--after:#56B4E9;--before:#E69F00}}
-@media print{:root{--ink:#000;--paper:#fff;--line:#bbb;--soft:#f5f6f8;--quiet:#444;--bad:#b00020;--after:#0072B2;--before:#8a4b00}
-nav{display:none}section{break-inside:auto}table,img,.card{break-inside:avoid}tr{break-inside:avoid}h2,h3{break-after:avoid}body{max-width:none!important;padding:0!important;font-size:11pt}
-*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 body{font:16px/1.55 system-ui,"Segoe UI",Roboto,"Noto Sans","Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;color:var(--ink);background:var(--paper);max-width:1080px;margin:0 auto;padding:1.5rem}
 h1{margin:.2em 0}h2{margin:2em 0 .4em;border-bottom:1px solid var(--line);padding-bottom:.2em}h3{margin:1.2em 0 .3em}a{color:var(--after)}
 nav{display:flex;flex-wrap:wrap;gap:.2em 1em;font-size:.9em;margin:.6em 0}
@@ -290,6 +287,9 @@ img{max-width:100%;height:auto;background:#fff;padding:6px;border-radius:6px}pre
 .bar{display:block;position:relative;height:14px;width:170px;background:linear-gradient(var(--line),var(--line)) 0 50%/100% 1px no-repeat;margin:2px 8px}
 .bar i{position:absolute;top:4px;height:6px;border-radius:3px;opacity:.45}.bar b{position:absolute;top:1px;width:12px;height:12px;margin-left:-6px;border-radius:50%;border:2px solid}
 .before i{background:var(--before)}.before b{border-color:var(--before);background:var(--paper)}.after i{background:var(--after)}.after b{border-color:var(--after);background:var(--after)}
+@media print{:root{--ink:#000;--paper:#fff;--line:#bbb;--soft:#f5f6f8;--quiet:#444;--bad:#b00020;--after:#0072B2;--before:#8a4b00}
+nav{display:none}.wide{overflow:visible}table{font-size:.78em}th,td{padding:.2em .4em}.bar{width:84px;margin:2px 4px}section{break-inside:auto}table,img,.card{break-inside:avoid}tr{break-inside:avoid}h2,h3{break-after:avoid}body{max-width:none!important;padding:0!important;font-size:11pt}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 '''
 SECTIONS = [('Result', headline, '04_inference_test'), ('Data', data_part, '01_data_preview'), ('A row as the model sees it', row_part, '01_data_preview'),
             ('Length of rows', lengths_part, '01_data_preview'), ('Training', loss_part, '03_quick_finetune'), ('Scores', scores_part, '04_inference_test'),

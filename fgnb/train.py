@@ -414,7 +414,7 @@ def run_trainer(trainer, config: Config) -> float:
     t0 = time.time()
     try: trainer.train()
     finally:
-        if config.logging.wandb != 'disabled': need('wandb', 'train').finish(quiet=True)
+        if config.logging.wandb != 'disabled': need('wandb', 'train').finish()
     return time.time()-t0
 
 # %% ../nbs/09_train.ipynb #869f19f7

@@ -109,8 +109,9 @@ def result(
     "What one artefact reached."
     scores = as_dict(score(texts, rows, seed))
     size = sum(f.stat().st_size for f in ([file] if file.is_file() else file.glob('*.safetensors')))
-    return {'artefact': artefact, 'file': file.name, 'megabytes': round(size/1e6, 2), 'dtype': dtype, 'rows': len(rows), 'exact_match': scores['exact_match'],
-            'format_compliance': scores['format_compliance'], 'same_as_transformers': sum(a == b for a, b in zip(texts, reference))/len(rows), 'seconds': round(seconds, 1)}
+    same = sum(a == b for a, b in zip(texts, reference))/len(rows)
+    return {'artefact': artefact, 'file': file.name, 'megabytes': round(size/1e6, 2), 'dtype': dtype, 'rows': len(rows),
+            'exact_match': scores['exact_match'], 'format_compliance': scores['format_compliance'], 'same_as_transformers': same, 'seconds': round(seconds, 1)}
 
 # %% ../nbs/13_export.ipynb #63d9de9b
 def _reference(run: Run, rows: list[dict]) -> tuple[list[str], str, float]:

@@ -85,9 +85,11 @@ def exam_rows(
     "The rows every artefact answers."
     missing = [(f, where) for f, where in (('data/test.jsonl', '01_data_preview'), ('model/config.json', '03_quick_finetune')) if not (run/f).is_file()]
     if missing:
-        raise FaultError([Fault('nothing to export yet', str(run/f), expected=f'run the notebook {where} first', code='missing') for f, where in missing], 'faults')
+        raise FaultError([Fault('nothing to export yet', str(run/f), expected=f'run the notebook {where} first', code='missing')
+                          for f, where in missing], 'faults')
     rows = read_jsonl(run/'data'/'test.jsonl')
-    if not rows: raise FaultError([Fault('no test rows, so no file can be examined', str(run/'data'/'test.jsonl'), expected='at least one row with split test', code='empty')], 'fault')
+    if not rows:
+        raise FaultError([Fault('no test rows, so no file can be examined', str(run/'data'/'test.jsonl'), expected='at least one row of split test', code='empty')], 'fault')
     return rows[:run.config.export.exam_rows or None]
 
 def context_length(

@@ -190,12 +190,13 @@ def environment(
 
 @contextmanager
 def no_bars():
-    "transformers' own bars (loading weights, writing shards) are off for the time of the block."
+    "transformers' own bars and notes (loading weights, writing shards, aligned tokens) are off for the time of the block."
     logging = need('transformers', 'train').utils.logging
-    was = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    was, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar(); logging.set_verbosity_error()
     try: yield
     finally:
+        logging.set_verbosity(level)
         if was: logging.enable_progress_bar()
 
 # %% ../nbs/09_train.ipynb #b871c58b
@@ -378,6 +379,7 @@ def save_trained(
         adapter, model.peft_config['default'].base_model_name_or_path = folder/'adapter', source
         with whole(adapter) as partial: model.save_pretrained(partial)
         model = model.float().merge_and_unload()
+    model.config.eos_token_id = list(STOP_IDS) # the Trainer had narrowed it to the tokenizer's one
     model.generation_config = transformers.GenerationConfig(bos_token_id=2, eos_token_id=list(STOP_IDS), pad_token_id=0, do_sample=False)
     with whole(folder/'model') as partial:
         model.to(getattr(torch, dtype)).save_pretrained(partial)

@@ -7,7 +7,7 @@ __all__ = ['app', 'Overrides', 'RunName', 'Partial', 'main', 'run', 'predict', '
            'evaluate', 'report']
 
 # %% ../nbs/16_cli.ipynb #ff1a385c
-import json, sys
+import json, os, sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -36,6 +36,7 @@ def main(
 ) -> None: # exits with 0, 1 for an error, 2 for a misuse
     "Run one command; an error is a short text on stderr."
     args = sys.argv[1:] if args is None else list(args)
+    os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1') # a bar for each loaded weight says nothing here
     show, args = '--traceback' in args, [a for a in args if a != '--traceback'] # allowed at any place
     try: app(args, prog_name='fgnb')
     except Exception as e:

@@ -99,7 +99,8 @@ def preview(
     examples = read_examples(data, tools_beside(data, tools))
     if row > len(examples): raise FaultError([Fault('no such row', data, seen=str(row), expected=f'1 to {len(examples)}', code='row')], 'fault')
     from fgnb.format import prompt_completion
-    from fgnb.preview import length_stats, length_table, show, suggest_max_length
+    from fgnb.lengths import length_stats, length_table, suggest_max_length
+    from fgnb.preview import show
     from fgnb.tokens import load_tokenizer
     example = examples[row-1]
     prompt, completion = prompt_completion(example['messages'], example['tools'])

@@ -24,7 +24,7 @@ def environment() -> dict:
 def fgnb(project: Path, *args: str) -> subprocess.CompletedProcess:
     "The `fgnb` command in `project`."
     start = time.time()
-    done = subprocess.run(command(*args), cwd=project, env=environment(), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command(*args), cwd=project, env=environment(), capture_output=True, text=True, timeout=900)
     SECONDS[' '.join(['fgnb', *args])] = time.time()-start
     return done
 

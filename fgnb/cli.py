@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 import typer
 
 from . import __version__
-from .core import Fault, FaultError, project_root, resolve, write_json, write_text
+from .core import Fault, FaultError, project_root, resolve, steady_env, write_json, write_text
 
 # %% ../nbs/16_cli.ipynb #ae191c95
 app = typer.Typer(name='fgnb', help='From a spreadsheet of commands to a function caller you can trust.', no_args_is_help=True, add_completion=False,
@@ -35,6 +35,7 @@ def main(
     args: list[str]|None = None # default: the command line
 ) -> None: # exits with 0, 1 for an error, 2 for a misuse
     "Run one command; an error is a short text on stderr."
+    os.environ.update(steady_env()) # before torch is loaded, which reads it once
     args = sys.argv[1:] if args is None else list(args)
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1') # a bar for each loaded weight says nothing here
     show, args = '--traceback' in args, [a for a in args if a != '--traceback'] # allowed at any place

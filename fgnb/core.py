@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Fault', 'FaultError', 'shorten', 'project_root', 'resolve', 'write_text', 'write_json', 'write_jsonl', 'read_json',
-           'read_jsonl', 'seed_everything', 'need']
+           'read_jsonl', 'seed_everything', 'steady_env', 'need']
 
 # %% ../nbs/00_core.ipynb #ccc5311a
 import json, os, random, tempfile
@@ -138,6 +138,14 @@ def seed_everything(seed: int) -> None:
         import numpy; numpy.random.seed(seed % 2**32)
     if 'torch' in sys.modules:
         import torch; torch.manual_seed(seed)
+
+# %% ../nbs/00_core.ipynb #765b18f4
+def steady_env() -> dict[str, str]: # name -> value, the user's own where there is one
+    "Environment variables under which a process computes the same numbers each time on this machine."
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    fixed = {'OMP_NUM_THREADS': str(threads), 'OMP_DYNAMIC': 'FALSE', 'MKL_DYNAMIC': 'FALSE', 'MKL_CBWR': 'AUTO',
+             'CUBLAS_WORKSPACE_CONFIG': ':4096:8', 'PYTHONHASHSEED': '0', 'TOKENIZERS_PARALLELISM': 'false'}
+    return {k: os.environ.get(k, v) for k, v in fixed.items()}
 
 # %% ../nbs/00_core.ipynb #8d64ce67
 def need(

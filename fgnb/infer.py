@@ -18,7 +18,7 @@ from .format import STOP_IDS, Reply, check_text, parse, render
 from .progress import Progress
 from .schema import load_tools
 from .tokens import load_tokenizer
-from .train import choose_precision, gpu_capability, model_source
+from .engine import choose_precision, gpu_capability, model_source
 
 # %% ../nbs/10_infer.ipynb #e0616d67
 def load_model(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .config import Config, flatten, load_config, nearest, to_dict, to_yaml
-from .core import Fault, FaultError, project_root, read_json, resolve, shorten, write_text
+from .core import Fault, FaultError, project_root, read_json, resolve, shorten, steady_env, write_text
 from .folder import Run, create_run, file_hash, open_run, runs_folder, station
 
 # %% ../nbs/15_runs.ipynb #61bf6126
@@ -160,6 +160,7 @@ def own_kernel(**env: str):
     import fgnb
     package = str(Path(fgnb.__file__).resolve().parent.parent)
     env['PYTHONPATH'] = os.pathsep.join(dict.fromkeys([package, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]))
+    env = steady_env() | env
     argv = [sys.executable, '-m', 'ipykernel_launcher', '--IPKernelApp.log_level=40', '-f', '{connection_file}']
     spec = {'argv': argv, 'display_name': 'python3', 'language': 'python', 'env': env}
     before = os.environ.get('JUPYTER_PATH')
@@ -237,7 +238,7 @@ def finish(
 def model_env(config: Config, root: str|Path|None = None) -> dict[str, str]:
     "Environment of the kernels: no network is tried for a model that lies here."
     offline = {'HF_HUB_OFFLINE': '1', 'TRANSFORMERS_OFFLINE': '1', 'HF_DATASETS_OFFLINE': '1'} if is_local(config.model.path, root) else {}
-    return offline | {'TOKENIZERS_PARALLELISM': 'false'}
+    return offline
 
 def run_experiment(
     experiment: str|Path,             # name in nbs/experiments, or a YAML file

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['model_source', 'Precision', 'choose_precision', 'gpu_capability', 'load_for_training', 'lora_adapter',
-           'training_arguments', 'wandb_environment', 'has_wandb_key', 'environment', 'no_bars', 'deterministic']
+           'training_arguments', 'wandb_environment', 'has_wandb_key', 'environment', 'no_bars', 'deterministic',
+           'quick_steps']
 
 # %% ../nbs/08b_engine.ipynb #4ae44bb3
 import os
@@ -163,3 +164,11 @@ def deterministic():
     torch.use_deterministic_algorithms(True, warn_only=True)
     try: yield
     finally: torch.use_deterministic_algorithms(was, warn_only=warn)
+
+# %% ../nbs/08b_engine.ipynb #a5c19b3c
+def quick_steps(
+    run: str,      # name of an existing run, or empty
+    max_steps: int # steps of a run made by hand; 0 as many as the epochs need
+) -> list[str]: # overrides for `runs.open_or_create`
+    "The length of a run that is made by hand; nothing for an existing run, whose settings are fixed."
+    return [] if run else [f'training.max_steps={max_steps if max_steps > 0 else -1}']

@@ -161,9 +161,13 @@ def deterministic():
     "Operations with one order of adding, for the time of the block; what was set before comes back."
     torch = need('torch', 'train')
     was, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False # a debugging aid that writes every new tensor twice
     try: yield
-    finally: torch.use_deterministic_algorithms(was, warn_only=warn)
+    finally:
+        torch.use_deterministic_algorithms(was, warn_only=warn)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 # %% ../nbs/08b_engine.ipynb #a5c19b3c
 def quick_steps(

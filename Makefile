@@ -30,7 +30,7 @@ $(STAMP): settings.ini setup.py constraints.txt
 	@echo "== installing torch"
 	@python -m pip install -q --disable-pip-version-check $(TORCH)
 	@echo "== installing fgnb and what it uses (versions from constraints.txt)"
-	@python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,export,label,dev]"
+	@python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,export,label,sources,teacher,dev]"
 	@touch $@; echo "== ready: .venv"
 
 # The browser test needs a browser from the system; where it cannot be installed the test says so and is skipped.

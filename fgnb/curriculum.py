@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .real import RealRows
 from .actions import actions_group
+from .quantities import quantities_group
 from .synthetic import copying_group, functions_group, repeating_group
 from .words import Draw
 
@@ -47,7 +48,8 @@ class Curriculum:
         if self.draw.chance(max(.05, 1 - 2*stage)): return Group('copy', *copying_group(self.draw, n))
         kind = self.draw.random.choices(list(self.mix), list(self.mix.values()))[0]
         if kind != 'synth': return Group(kind, *self.real.group(kind, n))
-        return Group(kind, *(actions_group if self.draw.chance(.3) else functions_group)(self.draw, n))
+        invented = self.draw.random.choices([actions_group, quantities_group, functions_group], [.35, .12, .53])[0]
+        return Group(kind, *invented(self.draw, n))
 
 # %% ../nbs/19d_curriculum.ipynb #2489c101
 def keep_aside(

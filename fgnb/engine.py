@@ -101,7 +101,7 @@ def training_arguments(
         per_device_train_batch_size=t.batch_size, per_device_eval_batch_size=t.batch_size, gradient_accumulation_steps=t.gradient_accumulation,
         warmup_steps=t.warmup_ratio, lr_scheduler_type=t.scheduler, weight_decay=t.weight_decay, max_grad_norm=t.max_grad_norm,
         loss_type='chunked_nll', max_length=None, packing=False, dataset_kwargs={'skip_prepare_dataset': True}, remove_unused_columns=False,
-        train_sampling_strategy='group_by_length', length_column_name='length', dataloader_pin_memory=not cpu,
+        dataloader_pin_memory=not cpu,
         eval_strategy='epoch' if validation and t.eval_each_epoch else 'no', save_total_limit=t.save_limit, **save,
         logging_steps=config.logging.steps, logging_first_step=True, logging_nan_inf_filter=False, disable_tqdm=True,
         report_to=[] if config.logging.wandb == 'disabled' else ['wandb'], run_name=config.name)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .batches import BatchOrder
 from .config import Config
 from .core import Fault, FaultError, need, read_jsonl, seed_everything, write_jsonl
 from .engine import deterministic, environment, load_for_training, lora_adapter, model_source, no_bars, training_arguments, wandb_environment
@@ -139,11 +140,17 @@ def history_callback(
 
 # %% ../nbs/09_train.ipynb #aa521fd3
 def trainer_class() -> type:
-    "`SFTTrainer` that stops on a broken loss and writes whole checkpoints only."
-    trl = need('trl', 'train')
+    "`SFTTrainer` whose batches begin alike, that stops on a broken loss and writes whole checkpoints only."
+    torch, trl = need('torch', 'train'), need('trl', 'train')
     from transformers.trainer_utils import rotate_checkpoints
     class Tuner(trl.SFTTrainer):
         staging = None
+        def _get_train_sampler(self, train_dataset=None):
+            rows = self.train_dataset if train_dataset is None else train_dataset
+            return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
+        def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+            with torch.no_grad(): shared = batch_loss(model, inputs) if prediction_loss_only else None
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared, None, None)
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             shared = batch_loss(model, inputs, num_items_in_batch) if model.training and not return_outputs else None
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
@@ -178,7 +185,7 @@ def build_trainer(
     adapter = lora_adapter(config, model)
     trainer = trainer_class()(
         model=model, args=training_arguments(config, folder, precision, bool(validation)), peft_config=adapter, processing_class=tokenizer,
-        train_dataset=to_dataset(train), eval_dataset=to_dataset(validation) if validation else None,
+        train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
         callbacks=[history_callback(folder/'history.jsonl', history, quiet)])
     trainer.remove_callback(PrinterCallback)
     return trainer, precision

@@ -30,7 +30,8 @@ def quantities_group(draw: Draw, n: int) -> tuple[list[dict], list[dict]]: # too
     if draw.chance(.5): units = ['hours', 'minutes', 'seconds']
     before = draw.pick('', '', 'start_', 'for_')
     keys = {before + u if draw.chance(.8) else u + '_' + draw.pick('abxyz'): u for u in units}
-    properties = {k: {'type': 'integer', 'description': draw.pick('', f'Number of {u}', u, UNITS[u][1][0])} for k, u in keys.items()} | {'name': {'type': 'string', 'description': 'Name'}}
+    properties = {k: {'type': 'integer', 'description': draw.pick('', f'Number of {u}', u, UNITS[u][1][0])} for k, u in keys.items()}
+    properties['name'] = {'type': 'string', 'description': 'Name'}
     tool, rows, mainly = make_tool(f.name, f.tool['function']['description'], properties), [], draw.chance(.5)
     for _ in range(n):
         chinese = mainly if draw.chance(.85) else not mainly
@@ -38,6 +39,7 @@ def quantities_group(draw: Draw, n: int) -> tuple[list[dict], list[dict]]: # too
         user, verb = f.chinese if chinese else f.english, draw.pick('为', '到', '，', ' ', ' 到 ') if chinese else draw.pick(' for ', ' to ', ' by ', ' ', ', ')
         if draw.chance(.4):
             arguments['name'] = draw.chinese() if chinese else draw.english(draw.pick(1, 2))
-            user = draw.pick('{u}{v}', '{v}{u}', '{v}的{u}').format(u=user, v=arguments['name']) if chinese else draw.pick('{u} {v}', '{u} called {v}', '{v} {u}').format(u=user, v=arguments['name'])
+            ways = ('{u}{v}', '{v}{u}', '{v}的{u}') if chinese else ('{u} {v}', '{u} called {v}', '{v} {u}')
+            user = draw.pick(ways).format(u=user, v=arguments['name'])
         rows.append({'user': draw.pick([user + verb + told, told + draw.pick('', '，', ' ') + user] if told else [user]), 'calls': [(f.name, arguments)]})
     return [tool], rows

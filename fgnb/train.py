@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEPT', 'run_rows', 'encode_rows', 'to_dataset', 'gigabytes', 'whole', 'free_space', 'bytes_needed', 'check_room',
-           'history_row', 'history_callback', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult',
+           'history_row', 'history_callback', 'sharing', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult',
            'save_trained', 'finetune', 'run_trainer', 'plot_history']
 
 # %% ../nbs/09_train.ipynb #fab143ea
@@ -138,13 +138,13 @@ def history_callback(
         def on_train_end(self, args, state, control, **kwargs): self.progress.close()
     return History()
 
-# %% ../nbs/09_train.ipynb #aa521fd3
-def trainer_class() -> type:
-    "`SFTTrainer` whose batches begin alike, that stops on a broken loss and writes whole checkpoints only."
-    torch, trl = need('torch', 'train'), need('trl', 'train')
-    from transformers.trainer_utils import rotate_checkpoints
-    class Tuner(trl.SFTTrainer):
-        staging = None
+# %% ../nbs/09_train.ipynb #d1872740
+def sharing(
+    trainer: type # a `transformers.Trainer`
+) -> type: # one whose batches begin alike and that computes each beginning once
+    "`trainer` with the shared prefix, in training and in validation."
+    torch = need('torch', 'train')
+    class Sharing(trainer):
         def _get_train_sampler(self, train_dataset=None):
             rows = self.train_dataset if train_dataset is None else train_dataset
             return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
@@ -154,6 +154,15 @@ def trainer_class() -> type:
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             shared = batch_loss(model, inputs, num_items_in_batch) if model.training and not return_outputs else None
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
+    return Sharing
+
+# %% ../nbs/09_train.ipynb #aa521fd3
+def trainer_class() -> type:
+    "`SFTTrainer` that shares beginnings, stops on a broken loss and writes whole checkpoints only."
+    trl = need('trl', 'train')
+    from transformers.trainer_utils import rotate_checkpoints
+    class Tuner(sharing(trl.SFTTrainer)):
+        staging = None
         def training_step(self, *args, **kwargs):
             loss = super().training_step(*args, **kwargs)
             if not math.isfinite(float(loss)):

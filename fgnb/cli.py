@@ -135,7 +135,7 @@ def exam_rows(
     declared = load_tools(tools or config.data.tools)
     examples = [e for e in read_examples(data, declared, system=config.data.system) if not split or e['split'] == split]
     if not examples: raise FaultError([Fault('no rows to score', str(data), seen=f'split {split}' if split else '', code='empty')], 'fault')
-    examples = add_distractors(examples, config.data.distractors, config.seed)
+    examples = add_distractors(examples, config.data.distractors, config.seed, config.data.toolsets, config.data.alike)
     seen = {(command(e), call_key(e)) for e in read_jsonl(run/'data'/'train.jsonl')}
     return examples, sum((command(e), call_key(e)) in seen for e in examples)
 

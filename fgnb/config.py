@@ -45,6 +45,8 @@ class DataConfig:
     distractors: int = -1        # other tools declared beside the needed ones; -1 declares all
     toolsets: int = 0            # deal the rows into so many fixed choices of tools; 0 draws for every row
     alike: bool = False          # prefer distractors that read like the needed tool
+    augment: float = 0           # rows made by rule for every training row (see fgnb.augment)
+    no_call_share: float = 0     # share of the training rows that want no call, filled up by rule
     too_long: str = 'refuse'     # refuse | drop: what happens to rows over model.max_length
     max_rows: int = 0            # use at most so many training rows; 0 means all
 
@@ -103,7 +105,8 @@ CHOICES = {'model.dtype': ['auto', 'float32', 'bfloat16', 'float16'], 'data.too_
            'logging.wandb': ['disabled', 'offline', 'online'],
            'export.formats': ['safetensors', 'gguf-f32', 'gguf-bf16', 'gguf-f16', 'gguf-q8_0']}
 BOUNDS = {'model.max_length': (8, 32768), 'lora.r': (1, 1024), 'lora.alpha': (1, 4096), 'lora.dropout': (0, 0.9), 'data.validation': (0, 0.9),
-          'data.test_share': (0, 0.9), 'data.distractors': (-1, 1000), 'data.toolsets': (0, 10000), 'data.max_rows': (0, 10**9), 'training.learning_rate': (1e-9, 1),
+          'data.test_share': (0, 0.9), 'data.distractors': (-1, 1000), 'data.toolsets': (0, 10000),
+          'data.augment': (0, 1000), 'data.no_call_share': (0, 0.9), 'data.max_rows': (0, 10**9), 'training.learning_rate': (1e-9, 1),
           'training.epochs': (0.001, 10000), 'training.max_steps': (-1, 10**9), 'training.batch_size': (1, 4096),
           'training.gradient_accumulation': (1, 4096), 'training.warmup_ratio': (0, 1), 'training.save_limit': (1, 1000),
           'training.save_steps': (0, 10**9), 'logging.steps': (1, 10**6), 'infer.max_new_tokens': (1, 8192), 'infer.batch_size': (1, 4096),

@@ -6,16 +6,17 @@
 __all__ = ['NEAR', 'STRICT', 'normal_text', 'plain_words', 'near_pairs', 'said', 'answer_key', 'near_duplicates', 'clusters',
            'masked', 'pair_fault', 'contradictions']
 
-# %% ../nbs/05a_similar.ipynb #b6d10867
+# %% ../nbs/05a_similar.ipynb #3b59326d
 import json, re, unicodedata
 from collections import Counter, defaultdict
 from typing import Iterable, Sequence
 
 from .core import Fault, shorten
 from .data import call_key, command, gold_calls, text_of
+from .progress import Progress
 from .schema import tool_names
 
-# %% ../nbs/05a_similar.ipynb #f3d29fef
+# %% ../nbs/05a_similar.ipynb #99ac7662
 _APOSTROPHE, _VALUE_MARK = re.compile(r"['’`]"), re.compile(r'(?<=\d)[.,:/](?=\d)|(?<!\w)-(?=\d)|[%°?]')
 _CJK = r'[぀-ヿ㐀-鿿豈-﫿]'
 _GAP = re.compile(rf'\s+(?={_CJK})|(?<={_CJK})\s+')
@@ -38,7 +39,7 @@ def plain_words(
     normal = normal_text(text)
     return _GAP.sub('', ' '.join(_POLITE.sub(' ', normal).split())) or normal
 
-# %% ../nbs/05a_similar.ipynb #e312b4e6
+# %% ../nbs/05a_similar.ipynb #d342eb7d
 NEAR = 0.9 # at most one character in ten differs
 
 def _trigrams(text: str) -> list[tuple[str, int]]:
@@ -65,16 +66,18 @@ def near_pairs(
     from rapidfuzz import fuzz, process
     blocks, index, found = blocks if blocks is not None else [0]*len(texts), defaultdict(list), []
     grams = [_trigrams(t) for t in texts]
-    common, least = Counter(g for own in grams for g in own), {}
+    common, least, progress = Counter(g for own in grams for g in own), {}, Progress('near-duplicates', len(texts), quiet=len(texts) < 20_000)
     for j, (text, own) in enumerate(zip(texts, grams)):
         n = least.setdefault(len(text), _fewest_shared(len(text), threshold))
         rare = [(blocks[j], g) for g in sorted(own, key=lambda g: (common[g], g))[:len(own)-n+1]]
         near = {i: texts[i] for i in set().union(*(index[g] for g in rare if g in index))}
         found += [(i, j, score/100) for _, score, i in process.extract(text, near, scorer=fuzz.ratio, score_cutoff=threshold*100, limit=None, processor=None)]
         for g in rare: index[g].append(j)
+        progress.update(j+1)
+    progress.close()
     return sorted(found)
 
-# %% ../nbs/05a_similar.ipynb #7b150213
+# %% ../nbs/05a_similar.ipynb #5020d381
 def said(
     example: dict
 ) -> str:
@@ -91,8 +94,14 @@ def near_duplicates(
     examples: list[dict],
     threshold: float = NEAR # least ratio of the plain words
 ) -> list[tuple[int, int, float]]: # (earlier, later, ratio) by place in the list
-    "Pairs of rows with the same answer whose commands are nearly the same; whether two rows are one never depends on other rows."
-    return near_pairs([plain_words(said(e)) for e in examples], threshold, [answer_key(e) for e in examples])
+    "Pairs of rows with the same answer whose commands are nearly the same; of rows with equal plain words only the first is paired with others."
+    first, pairs = {}, []
+    for i, e in enumerate(examples):
+        before = first.setdefault((answer_key(e), plain_words(said(e))), i)
+        if before != i: pairs.append((before, i, 1.0))
+    rows = list(first.values())
+    near = near_pairs([text for _, text in first], threshold, [answer for answer, _ in first])
+    return sorted(pairs + [(rows[i], rows[j], ratio) for i, j, ratio in near])
 
 def clusters(
     n: int,                            # how many rows
@@ -108,7 +117,7 @@ def clusters(
         parent[b] = a
     return [root(i) for i in range(n)]
 
-# %% ../nbs/05a_similar.ipynb #ffea8cf9
+# %% ../nbs/05a_similar.ipynb #7e98e013
 STRICT = 0.95 # for pairs with different answers
 
 def masked(
@@ -140,7 +149,7 @@ def pair_fault(
     return Fault(f'{message} as in {there}', str(a['file']), str(a['sheet']), a['row'] or None, 'User Prompt', f'{shorten(command(example), 50)} → {shorten(tell(example), 60)}',
                  expected.format(f'{shorten(command(other), 50)} → {shorten(tell(other), 60)}'), code)
 
-# %% ../nbs/05a_similar.ipynb #09a6990b
+# %% ../nbs/05a_similar.ipynb #fa4dc339
 def _scopes(examples: list[dict]) -> list[tuple]:
     "What must be equal before two answers can disagree: the declared tools and the developer message."
     names = {id(e['tools']): tuple(sorted(tool_names(e['tools']))) for e in examples}

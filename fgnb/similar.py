@@ -6,7 +6,7 @@
 __all__ = ['NEAR', 'STRICT', 'normal_text', 'plain_words', 'near_pairs', 'said', 'answer_key', 'near_duplicates', 'clusters',
            'masked', 'pair_fault', 'contradictions']
 
-# %% ../nbs/05a_similar.ipynb #3b59326d
+# %% ../nbs/05a_similar.ipynb #7edfb5e9
 import json, re, unicodedata
 from collections import Counter, defaultdict
 from typing import Iterable, Sequence
@@ -16,7 +16,7 @@ from .data import call_key, command, gold_calls, text_of
 from .progress import Progress
 from .schema import tool_names
 
-# %% ../nbs/05a_similar.ipynb #99ac7662
+# %% ../nbs/05a_similar.ipynb #e9c06200
 _APOSTROPHE, _VALUE_MARK = re.compile(r"['’`]"), re.compile(r'(?<=\d)[.,:/](?=\d)|(?<!\w)-(?=\d)|[%°?]')
 _CJK = r'[぀-ヿ㐀-鿿豈-﫿]'
 _GAP = re.compile(rf'\s+(?={_CJK})|(?<={_CJK})\s+')
@@ -39,7 +39,7 @@ def plain_words(
     normal = normal_text(text)
     return _GAP.sub('', ' '.join(_POLITE.sub(' ', normal).split())) or normal
 
-# %% ../nbs/05a_similar.ipynb #d342eb7d
+# %% ../nbs/05a_similar.ipynb #9ab154e7
 NEAR = 0.9 # at most one character in ten differs
 
 def _trigrams(text: str) -> list[tuple[str, int]]:
@@ -77,7 +77,7 @@ def near_pairs(
     progress.close()
     return sorted(found)
 
-# %% ../nbs/05a_similar.ipynb #5020d381
+# %% ../nbs/05a_similar.ipynb #80f02090
 def said(
     example: dict
 ) -> str:
@@ -117,7 +117,7 @@ def clusters(
         parent[b] = a
     return [root(i) for i in range(n)]
 
-# %% ../nbs/05a_similar.ipynb #7e98e013
+# %% ../nbs/05a_similar.ipynb #5b632c5b
 STRICT = 0.95 # for pairs with different answers
 
 def masked(
@@ -138,7 +138,7 @@ def masked(
 def pair_fault(
     example: dict, # the later row
     other: dict,   # the earlier row
-    message: str,  # ends before `as in row 3`
+    message: str,  # {} is where the other row stands
     code: str,
     expected: str = 'one answer; there: {}' # {} is the other row's answer
 ) -> Fault:
@@ -146,10 +146,10 @@ def pair_fault(
     a, b = ({k: e['source'].get(k) or '' for k in ('file', 'sheet', 'row')} for e in (example, other))
     there = Fault('', b['file'] if b['file'] != a['file'] else '', b['sheet'] if (b['file'], b['sheet']) != (a['file'], a['sheet']) else '', b['row'] or None).where
     tell = lambda e: ' '.join(f"{c.name}{json.dumps(c.arguments, ensure_ascii=False)}" for c in gold_calls(e)) or text_of(e['messages'][-1].get('content'))
-    return Fault(f'{message} as in {there}', str(a['file']), str(a['sheet']), a['row'] or None, 'User Prompt', f'{shorten(command(example), 50)} → {shorten(tell(example), 60)}',
+    return Fault(message.format(there), str(a['file']), str(a['sheet']), a['row'] or None, 'User Prompt', f'{shorten(command(example), 50)} → {shorten(tell(example), 60)}',
                  expected.format(f'{shorten(command(other), 50)} → {shorten(tell(other), 60)}'), code)
 
-# %% ../nbs/05a_similar.ipynb #fa4dc339
+# %% ../nbs/05a_similar.ipynb #1d6e01e3
 def _scopes(examples: list[dict]) -> list[tuple]:
     "What must be equal before two answers can disagree: the declared tools and the developer message."
     names = {id(e['tools']): tuple(sorted(tool_names(e['tools']))) for e in examples}
@@ -166,8 +166,8 @@ def contradictions(
     for e, scope, form in zip(examples, scopes, forms):
         before = first.setdefault((scope, normal_text(said(e))), e)
         near = first.setdefault((scope, 'plain', plain_words(said(e))), e)
-        if answer_key(before) != answer_key(e): surely.append(pair_fault(e, before, 'another answer to the same command', 'contradiction'))
-        elif answer_key(near) != answer_key(e): perhaps.append(pair_fault(e, near, 'another answer to almost the same command', 'near-contradiction'))
+        if answer_key(before) != answer_key(e): surely.append(pair_fault(e, before, 'another answer to the same command as in {}', 'contradiction'))
+        elif answer_key(near) != answer_key(e): perhaps.append(pair_fault(e, near, 'another answer to almost the same command as in {}', 'near-contradiction'))
     done = told | {(f.file, f.sheet, f.row) for f in surely+perhaps}
     return [f for f in surely if (f.file, f.sheet, f.row) not in told], perhaps + _near_contradictions(examples, scopes, forms, done)
 
@@ -189,4 +189,4 @@ def _near_contradictions(examples: list[dict], scopes: list[tuple], forms: list[
         meant = any(swap) and total[swap] > 1 and changing[swap] == total[swap] # on and off: changes the call whenever it occurs
         place = tuple(examples[j]['source'].get(k) for k in ('file', 'sheet', 'row'))
         if d and not meant and place not in done: found.setdefault(j, i)
-    return [pair_fault(examples[j], examples[i], 'another answer to almost the same command', 'near-contradiction') for j, i in sorted(found.items())]
+    return [pair_fault(examples[j], examples[i], 'another answer to almost the same command as in {}', 'near-contradiction') for j, i in sorted(found.items())]

@@ -22,6 +22,7 @@ from .format import STOP_IDS
 from .mix import load_splits
 from .prefix import batch_loss
 from .progress import Progress
+from .split import contamination
 from .tokens import Encoded, check_template, encode_all, load_tokenizer
 
 # %% ../nbs/09_train.ipynb #86b9be5c
@@ -34,6 +35,7 @@ def run_rows(
         for side, rows in load_splits(run.config).items(): write_jsonl(files[side], rows)
     rows = {side: read_jsonl(f) for side, f in files.items()}
     run.update_metrics(rows={side: len(r) for side, r in rows.items()})
+    if 'contamination' not in run.manifest: run.update_manifest(contamination=contamination(rows['train']+rows['validation'], rows['test']))
     return rows
 
 # %% ../nbs/09_train.ipynb #198cc4db

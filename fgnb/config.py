@@ -47,6 +47,7 @@ class DataConfig:
     alike: bool = False          # prefer distractors that read like the needed tool
     augment: float = 0           # rows made by rule for every training row (see fgnb.augment)
     no_call_share: float = 0     # share of the training rows that want no call, filled up by rule
+    mix: str = 'basic 40, mood 30, combined 20, negation 10' # wanted shares of the kinds of rows; looked at, not enforced
     too_long: str = 'refuse'     # refuse | drop: what happens to rows over model.max_length
     max_rows: int = 0            # use at most so many training rows; 0 means all
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'LIST', 'fault_rows', 'fault_table', 'plain_cell', 'annotate']
 
-# %% ../nbs/05b_annotate.ipynb #b7264965
+# %% ../nbs/05b_annotate.ipynb #6caa5f4e
 import io, os, re, zipfile
 from copy import copy
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from .core import Fault, resolve
 from .sheets import field_of
 
-# %% ../nbs/05b_annotate.ipynb #0bf1a4cc
+# %% ../nbs/05b_annotate.ipynb #87d82d05
 COLUMNS = ('severity', 'file', 'sheet', 'row', 'column', 'message', 'seen', 'expected', 'code')
 
 def fault_rows(
@@ -43,7 +43,7 @@ def plain_cell(
     text = _spelt(text)
     return f"'{text}" if text[:1] in ('=', '+', '-', '@', '\t', '\r') else text
 
-# %% ../nbs/05b_annotate.ipynb #76469290
+# %% ../nbs/05b_annotate.ipynb #e8f42f28
 def _columns(sheet) -> tuple[int, dict[str, int]]:
     "The header's row number, and header or field -> column number of an openpyxl worksheet."
     for cells in sheet.iter_rows():
@@ -62,7 +62,7 @@ def _cells(sheet, fault: Fault, header: int, columns: dict[str, int]) -> list:
     ranges = [r for r in sheet.merged_cells.ranges if cells[0].coordinate in r]
     return [sheet.cell(ranges[0].min_row, ranges[0].min_col)] if ranges else cells
 
-# %% ../nbs/05b_annotate.ipynb #dada89d9
+# %% ../nbs/05b_annotate.ipynb #1eaa2520
 LIST, _COLOURS = '#faults', {'fault': 'FFF4B183', 'warning': 'FFBDD7EE'} # orange and light blue, told apart by all eyes
 
 def _note(cell, text: str, severity: str) -> None:
@@ -104,9 +104,9 @@ def _write_list(book, rows: list[dict], links: list[tuple[str, str]|None], note:
             sheet.cell(y, 1).font = Font(underline='single', color='FF0563C1')
     for letter, width in zip('ABCDEFGHIJ', (18, 10, 24, 12, 6, 18, 44, 44, 44, 16)): sheet.column_dimensions[letter].width = width
     sheet.freeze_panes, book.active = 'A3', 0
-    for other in book.worksheets[1:]: other.sheet_view.tabSelected = False # else two sheets would be edited at once
+    for other in book.worksheets: other.sheet_view.tabSelected = other is sheet # else two sheets would be edited at once
 
-# %% ../nbs/05b_annotate.ipynb #ce77443e
+# %% ../nbs/05b_annotate.ipynb #12a836c9
 def annotate(
     path: str|Path,            # the user's file, as the faults name it
     faults: list[Fault],       # what must be mended

@@ -6,16 +6,16 @@
 __all__ = ['SIDES', 'is_closed', 'own_group', 'group_key', 'conversation_key', 'share', 'split_examples', 'straddling',
            'contamination', 'contamination_line']
 
-# %% ../nbs/06_split.ipynb #8f748eec
+# %% ../nbs/06_split.ipynb #c61bffc7
 import hashlib, json
 from collections import defaultdict
 
 from .core import Fault
 from .data import call_key, command, gold_calls, plain_text, text_of
 from .sheets import plain_name
-from .similar import answer_key, masked, near_duplicates, normal_text, pair_fault, plain_words, said
+from .similar import masked, near_duplicates, normal_text, pair_fault, plain_words, said
 
-# %% ../nbs/06_split.ipynb #82138f06
+# %% ../nbs/06_split.ipynb #499a13b7
 def is_closed(
     schema: dict # JSON Schema of one argument
 ) -> bool:
@@ -52,7 +52,7 @@ def conversation_key(
     if not second: return ''
     return json.dumps([[m['role'], normal_text(text_of(m.get('content'))), m.get('tool_calls')] for m in turns[:second[0]+1]], ensure_ascii=False, sort_keys=True)
 
-# %% ../nbs/06_split.ipynb #ec621230
+# %% ../nbs/06_split.ipynb #b57d851c
 SIDES = ('train', 'validation', 'test')
 
 def share(
@@ -90,7 +90,7 @@ def split_examples(
     side_of = dict(zip(order, sides))
     return {s: [e | {'split': s} for i, e in enumerate(examples) if side_of[i] == s] for s in SIDES}
 
-# %% ../nbs/06_split.ipynb #60474305
+# %% ../nbs/06_split.ipynb #f084caab
 def _across(rows: list[dict]) -> dict[int, int]: # row -> a near-duplicate of it on an earlier side
     "The rows, ordered by `SIDES`, that have a near-duplicate on an earlier side."
     found, rank = {}, [SIDES.index(e['split']) for e in rows]
@@ -115,7 +115,7 @@ def straddling(
         faults.append(pair_fault(e, rows[i], f"{there}, but {what} is in {rows[i]['split']}: {{}}", 'straddle', 'both on one side; there: {}'))
     return faults
 
-# %% ../nbs/06_split.ipynb #e1a2996c
+# %% ../nbs/06_split.ipynb #2ef5ca72
 def contamination(
     learned: list[dict], # rows the model learns from: train and validation
     test: list[dict]     # rows it is judged on

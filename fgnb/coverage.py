@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEFT_OUT', 'WHY', 'slots', 'bins', 'bin_of', 'coverage', 'coverage_matrix', 'plot_coverage', 'skeleton', 'gaps']
 
-# %% ../nbs/06b_coverage.ipynb #d9fe97b7
+# %% ../nbs/06b_coverage.ipynb #455eee93
 import json
 from collections import Counter, defaultdict
 
@@ -13,7 +13,7 @@ from .core import need
 from .data import command, gold_calls
 from .kinds import form_of, kind_of, lang_of
 
-# %% ../nbs/06b_coverage.ipynb #a6403982
+# %% ../nbs/06b_coverage.ipynb #caae6802
 LEFT_OUT = '(left out)'
 
 def _one(schema: dict) -> dict:
@@ -64,7 +64,7 @@ def bin_of(
     if inside is not None: return bins(schema)[inside]
     return next(label for low, label in ((100, '100 and more'), (10, '10–99'), (0, '0–9'), (-float('inf'), 'below 0')) if value >= low)
 
-# %% ../nbs/06b_coverage.ipynb #2374ec33
+# %% ../nbs/06b_coverage.ipynb #84303e7e
 def _leaves(arguments: dict, path: str = '') -> list[tuple[str, object]]:
     "(slot, value) for every value in the arguments of a call."
     found = []
@@ -112,13 +112,18 @@ def coverage_matrix(
     wide = wide[[c for c in wide.columns if c.strip(' ·')]]
     return wide.groupby(level=lines, sort=False).min() if level != 'value' else wide
 
-# %% ../nbs/06b_coverage.ipynb #b26ff3f3
+# %% ../nbs/06b_coverage.ipynb #5cea885f
 _FONTS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Source Han Sans SC', 'PingFang SC', 'Hiragino Sans GB', 'Microsoft YaHei', 'SimHei', 'WenQuanYi Zen Hei', 'Arial Unicode MS')
 
 def _labels(names: list, fonts: list[str]) -> list[str]:
     "Names of lines or columns as text that can be drawn with the fonts there are."
     texts = [' · '.join(n) if isinstance(n, tuple) else str(n) for n in names]
     return [t if fonts or all(ord(c) < 0x2e80 for c in t) else f'#{i}' for i, t in enumerate(texts)]
+
+def _level(table, by, most: int) -> tuple:
+    "The finest level, and its matrix, that has at most so many lines."
+    levels = [(level, m) for level in ('value', 'parameter', 'tool') if len(m := coverage_matrix(table, by, level))] or [('tool', coverage_matrix(table, by, 'tool'))]
+    return next(((level, m) for level, m in levels if len(m) <= most), levels[-1])
 
 def plot_coverage(
     table,             # as `coverage` gives it
@@ -130,8 +135,7 @@ def plot_coverage(
     import matplotlib.pyplot as plt
     from matplotlib import font_manager
     from matplotlib.colors import LogNorm
-    levels = [(level, m) for level in ('value', 'parameter', 'tool') if len(m := coverage_matrix(table, by, level))] or [('tool', coverage_matrix(table, by, 'tool'))]
-    level, wide = next(((level, m) for level, m in levels if len(m) <= most), levels[-1])
+    level, wide = _level(table, by, most)
     fonts = [f for f in _FONTS if f in {f.name for f in font_manager.fontManager.ttflist}]
     with plt.rc_context({'font.family': ['DejaVu Sans', *fonts]}):
         fig, ax = plt.subplots(figsize=(3.6+0.55*len(wide.columns), 1.2+0.2*len(wide)), layout='constrained')
@@ -147,7 +151,7 @@ def plot_coverage(
     plt.close(fig)
     return fig
 
-# %% ../nbs/06b_coverage.ipynb #1a9ff7e2
+# %% ../nbs/06b_coverage.ipynb #61956eba
 WHY = ('no row calls this tool', 'no row asks for this value', 'never given', 'no row in this range', 'not in this language', 'few rows', 'never left out')
 
 def _sample(schema: dict, usual: list) -> object:
@@ -185,13 +189,21 @@ def skeleton(
         out[name] = [value]*max(1, sub.get('minItems', 1)) if sub.get('type') == 'array' else value
     return out
 
-# %% ../nbs/06b_coverage.ipynb #85576212
+# %% ../nbs/06b_coverage.ipynb #88a0fc55
 def _why(schema: dict, label: str, rows: int, given: int, least: int) -> str:
     "Why a value of a called tool is a gap, or an empty text."
     if label == LEFT_OUT: return '' if rows else WHY[6]
     closed = 'enum' in schema or schema.get('type') == 'boolean'
     if not rows: return WHY[1] if closed else WHY[2] if not given else WHY[3]
     return WHY[5] if rows < least else ''
+
+def _usual(examples: list[dict]) -> dict:
+    "Tool -> slot -> JSON texts of the values that the rows give."
+    usual = defaultdict(lambda: defaultdict(list))
+    for e in examples:
+        for c in gold_calls(e):
+            for p, v in _leaves(c.arguments): usual[c.name][p].append(json.dumps(v, ensure_ascii=False))
+    return usual
 
 def gaps(
     examples: list[dict], # what the model learns from
@@ -200,10 +212,7 @@ def gaps(
 ): # DataFrame: why, tool, parameter, value, lang, rows, Tool Args
     "What to write next, most needed first."
     import pandas as pd
-    tools, table, usual, found = _declared(examples), coverage(examples) if table is None else table, defaultdict(lambda: defaultdict(list)), []
-    for e in examples:
-        for c in gold_calls(e):
-            for p, v in _leaves(c.arguments): usual[c.name][p].append(json.dumps(v, ensure_ascii=False))
+    tools, table, usual, found = _declared(examples), coverage(examples) if table is None else table, _usual(examples), []
     langs = Counter(lang_of(e) for e in examples)
     main = [lang for lang, n in langs.most_common() if n >= 0.1*len(examples)]
     rows, by_lang = Counter(), Counter()

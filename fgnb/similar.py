@@ -6,7 +6,7 @@
 __all__ = ['NEAR', 'STRICT', 'normal_text', 'plain_words', 'near_pairs', 'said', 'answer_key', 'near_duplicates', 'clusters',
            'masked', 'pair_fault', 'contradictions']
 
-# %% ../nbs/05a_similar.ipynb #7edfb5e9
+# %% ../nbs/05a_similar.ipynb #37f4c343
 import json, re, unicodedata
 from collections import Counter, defaultdict
 from typing import Iterable, Sequence
@@ -16,7 +16,7 @@ from .data import call_key, command, gold_calls, text_of
 from .progress import Progress
 from .schema import tool_names
 
-# %% ../nbs/05a_similar.ipynb #e9c06200
+# %% ../nbs/05a_similar.ipynb #c95ae20d
 _APOSTROPHE, _VALUE_MARK = re.compile(r"['’`]"), re.compile(r'(?<=\d)[.,:/](?=\d)|(?<!\w)-(?=\d)|[%°?]')
 _CJK = r'[぀-ヿ㐀-鿿豈-﫿]'
 _GAP = re.compile(rf'\s+(?={_CJK})|(?<={_CJK})\s+')
@@ -39,14 +39,17 @@ def plain_words(
     normal = normal_text(text)
     return _GAP.sub('', ' '.join(_POLITE.sub(' ', normal).split())) or normal
 
-# %% ../nbs/05a_similar.ipynb #9ab154e7
+# %% ../nbs/05a_similar.ipynb #9f1aad66
 NEAR = 0.9 # at most one character in ten differs
 
 def _trigrams(text: str) -> list[tuple[str, int]]:
     "The runs of three characters with their numbers of occurrence, the ends padded: `len(text)+2` of them."
-    seen, padded = Counter(), f'\0\0{text}\0\0'
-    grams = [padded[i:i+3] for i in range(len(padded)-2)]
-    return [(g, seen.update((g,)) or seen[g]) for g in grams]
+    seen, padded, found = {}, f'\0\0{text}\0\0', []
+    for i in range(len(padded)-2):
+        gram = padded[i:i+3]
+        seen[gram] = seen.get(gram, 0)+1
+        found.append((gram, seen[gram]))
+    return found
 
 def _fewest_shared(length: int, threshold: float) -> int:
     "How many trigrams a text of `length` shares at the least with any text within `threshold`."
@@ -65,9 +68,11 @@ def near_pairs(
     "All pairs of texts whose ratio is at least `threshold`, equal ones too."
     from rapidfuzz import fuzz, process
     blocks, index, found = blocks if blocks is not None else [0]*len(texts), defaultdict(list), []
-    grams = [_trigrams(t) for t in texts]
+    size = Counter(blocks)
+    grams = [_trigrams(t) if size[b] > 1 else [] for t, b in zip(texts, blocks)] # alone in its block, a text has no pair
     common, least, progress = Counter(g for own in grams for g in own), {}, Progress('near-duplicates', len(texts), quiet=len(texts) < 20_000)
     for j, (text, own) in enumerate(zip(texts, grams)):
+        if not own: continue
         n = least.setdefault(len(text), _fewest_shared(len(text), threshold))
         rare = [(blocks[j], g) for g in sorted(own, key=lambda g: (common[g], g))[:len(own)-n+1]]
         near = {i: texts[i] for i in set().union(*(index[g] for g in rare if g in index))}
@@ -77,7 +82,7 @@ def near_pairs(
     progress.close()
     return sorted(found)
 
-# %% ../nbs/05a_similar.ipynb #80f02090
+# %% ../nbs/05a_similar.ipynb #44109832
 def said(
     example: dict
 ) -> str:
@@ -117,7 +122,7 @@ def clusters(
         parent[b] = a
     return [root(i) for i in range(n)]
 
-# %% ../nbs/05a_similar.ipynb #5b632c5b
+# %% ../nbs/05a_similar.ipynb #9d977d3e
 STRICT = 0.95 # for pairs with different answers
 
 def masked(
@@ -149,7 +154,7 @@ def pair_fault(
     return Fault(message.format(there), str(a['file']), str(a['sheet']), a['row'] or None, 'User Prompt', f'{shorten(command(example), 50)} → {shorten(tell(example), 60)}',
                  expected.format(f'{shorten(command(other), 50)} → {shorten(tell(other), 60)}'), code)
 
-# %% ../nbs/05a_similar.ipynb #1d6e01e3
+# %% ../nbs/05a_similar.ipynb #147a5c3d
 def _scopes(examples: list[dict]) -> list[tuple]:
     "What must be equal before two answers can disagree: the declared tools and the developer message."
     names = {id(e['tools']): tuple(sorted(tool_names(e['tools']))) for e in examples}

@@ -53,23 +53,15 @@ def outside_refs(
     here = [schema['$ref']] if isinstance(schema.get('$ref'), str) and not schema['$ref'].startswith('#') else []
     return here + [r for v in schema.values() for r in outside_refs(v)]
 
-def _parts(schema: Any) -> list[dict]:
-    "Every mapping in a schema, itself first."
-    if isinstance(schema, list): return [p for s in schema for p in _parts(s)]
-    return [schema, *(p for v in schema.values() for p in _parts(v))] if isinstance(schema, dict) else []
-
-def _unusable(parameters: dict) -> list[tuple[str, str, str]]:
-    "(message, seen, expected) of what a valid schema can hold and no checker can use."
-    found = [('a reference outside the schema is not followed', ref, 'a $ref that starts with #') for ref in outside_refs(parameters)]
-    for part in _parts(parameters):
-        ref, pattern = part.get('$ref'), part.get('pattern')
-        if isinstance(ref, str) and ref.startswith('#'):
-            try: follow(parameters, ref)
-            except KeyError as e: found.append(('a reference to nothing', ref, f'a part {e} of the schema'))
-        if isinstance(pattern, str):
-            try: re.compile(pattern)
-            except (re.error, OverflowError) as e: found.append((f'a pattern that Python cannot read: {e}', shorten(pattern), 'a regular expression'))
-    return found
+def _dangling(parameters: dict, part: Any) -> list[str]:
+    "Every local `$ref` in `part` that means nothing in `parameters`."
+    if isinstance(part, list): return [r for p in part for r in _dangling(parameters, p)]
+    if not isinstance(part, dict): return []
+    found, ref = [], part.get('$ref')
+    if isinstance(ref, str) and ref.startswith('#'):
+        try: follow(parameters, ref)
+        except KeyError: found = [ref]
+    return found + [r for v in part.values() for r in _dangling(parameters, v)]
 
 # %% ../nbs/04_schema.ipynb #e8635b17
 @lru_cache(maxsize=4096)
@@ -93,7 +85,8 @@ def _check_parameters(parameters: dict, fault) -> list[Fault]:
         faults.append(fault('parameters need a type', 'function.parameters.type', shorten(parameters.get('type', '')), '"object"'))
     if problem := _schema_problem(text):
         return faults + [fault(f'not a JSON Schema: {shorten(problem[1], 200)}', '.'.join(['function.parameters', *problem[0]]))]
-    faults += [fault(message, 'function.parameters', seen, expected) for message, seen, expected in _unusable(parameters)]
+    faults += [fault('a reference outside the schema is not followed', 'function.parameters', ref, 'a $ref that starts with #') for ref in outside_refs(parameters)]
+    faults += [fault('a reference to nothing', 'function.parameters', ref, 'a part of the parameters') for ref in _dangling(parameters, parameters)]
     known = list(parameters.get('properties') or {})
     return faults + [fault('required, but not among the properties', 'function.parameters.required', str(key), suggest(str(key), known))
                      for key in parameters.get('required') or [] if key not in known]

@@ -9,10 +9,10 @@ __all__ = ['listed_tools', 'mcp_tools']
 import asyncio, shlex, tempfile, threading
 from typing import Any
 
-from .core import Fault, FaultError, need, project_root, shorten
+from .core import need, project_root, shorten
 from .documents import Document, as_document
 from .plain import Plain, named_object, refuse_outside
-from .schema import check_tools, suggest
+from .schema import check_tools, refuse, suggest
 
 # %% ../nbs/04e_mcp.ipynb #9c7a4fc8
 def _answer(document: Document) -> tuple[Any, tuple]:
@@ -20,10 +20,12 @@ def _answer(document: Document) -> tuple[Any, tuple]:
     data, path, fault = document.data, (), document.fault
     if isinstance(data.get('error'), dict): fault('the server answered with an error', ('error',), data['error'].get('message') or data['error'], 'a result', 'mcp'); return [], ()
     if isinstance(data.get('result'), dict): data, path = data['result'], ('result',)
-    if data.get('nextCursor'): fault('not the whole list: there is a next page', (*path, 'nextCursor'), data['nextCursor'], 'all pages in one list, or mcp:COMMAND, which asks for every page', 'mcp')
+    if data.get('nextCursor'):
+        fault('not the whole list: there is a next page', (*path, 'nextCursor'), data['nextCursor'], 'all pages in one list, or mcp:COMMAND, which asks for every page', 'mcp')
     if 'inputSchema' in data: return [data], ()
-    if not isinstance(data.get('tools'), list): fault('no list of tools', (*path, 'tools'), data.get('tools', ''), '"tools": [{"name": …, "inputSchema": …}]', 'mcp'); return [], ()
-    return data['tools'], (*path, 'tools')
+    if isinstance(data.get('tools'), list): return data['tools'], (*path, 'tools')
+    fault('no list of tools', (*path, 'tools'), data.get('tools', ''), '"tools": [{"name": …, "inputSchema": …}]', 'mcp')
+    return [], ()
 
 _KEYS = ('name', 'title', 'description', 'inputSchema', 'outputSchema', 'annotations', '_meta', 'icons', 'execution')
 
@@ -31,12 +33,13 @@ def _tool(document: Document, tool: Any, path: tuple) -> dict|None:
     "One tool of a server in the OpenAI shape."
     if not isinstance(tool, dict): document.fault('not a tool', path, tool, '{"name": …, "description": …, "inputSchema": …}', 'mcp'); return None
     for key in tool:
-        if key not in _KEYS and suggest(key, list(_KEYS)).endswith('(nearest)'): document.fault('unknown key, very like a known one', (*path, key), key, suggest(key, list(_KEYS)), 'mcp')
+        near = suggest(key, list(_KEYS)) if key not in _KEYS else ''
+        if near.endswith('(nearest)'): document.fault('unknown key, very like a known one', (*path, key), key, near, 'mcp')
     schema, here = tool.get('inputSchema', {'type': 'object'}), (*path, 'inputSchema')
     if not isinstance(schema, dict): document.fault('an inputSchema is a JSON Schema', here, schema, 'an object', 'mcp'); schema = {}
     parameters = Plain(document, schema, sending=False)({k: v for k, v in schema.items() if k not in ('title', 'description')}, here)
     if str(parameters.get('type', 'object')).lower() != 'object': document.fault('arguments are an object', (*here, 'type'), parameters['type'], '"object"', 'mcp'); parameters = {}
-    return named_object(document, tool.get('name'), parameters, tool.get('description') or tool.get('title') or schema.get('description') or '', (*path, 'name'))
+    return named_object(document, tool.get('name'), parameters, tool.get('description') or tool.get('title') or schema.get('description') or '', path, 'name')
 
 def listed_tools(
     document: Document # the answer to `tools/list`, with or without its JSON-RPC envelope, or one tool of it
@@ -87,14 +90,14 @@ def mcp_tools(
 ) -> list[dict]: # tools in the OpenAI shape
     "Start an MCP server, ask for its tools over stdio, and stop it; `FaultError` if it does not answer."
     try: words = shlex.split(command) if isinstance(command, str) else [str(w) for w in command]
-    except ValueError as e: raise FaultError([Fault(f'the command cannot be read: {e}', 'mcp', seen=command, expected='mcp:python server.py', code='mcp')], 'fault in the tools') from None
+    except ValueError as e: refuse(f'the command cannot be read: {e}', 'mcp', seen=command, expected='mcp:python server.py', code='mcp')
     file = 'mcp:' + shlex.join(words)
-    if not words: raise FaultError([Fault('no command', 'mcp', expected='mcp:python server.py', code='mcp')], 'fault in the tools')
+    if not words: refuse('no command', 'mcp', expected='mcp:python server.py', code='mcp')
     need('mcp', 'sources')
     with tempfile.TemporaryFile('w+', encoding='utf-8', errors='replace') as log:
         try: tools = _in_thread(_pages(words, env, timeout, log))
         except (Exception, BaseExceptionGroup) as e: # the package, its transport and the system each have their own errors
             log.seek(0)
             last = ' / '.join(log.read().strip().splitlines()[-3:])
-            raise FaultError([Fault(_reason(e, timeout), file, seen=last[-200:], expected='an MCP server that talks over stdin and stdout', code='mcp')], 'fault in the tools') from None
+            refuse(_reason(e, timeout), file, seen=last[-200:], expected='an MCP server that talks over stdin and stdout', code='mcp')
     return listed_tools(as_document({'tools': tools}, file))

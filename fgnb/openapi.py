@@ -64,7 +64,8 @@ def _operations(document: Document) -> list[tuple[tuple, dict, dict]]:
     return found
 
 # %% ../nbs/04d_openapi.ipynb #f82f950d
-_AROUND = ('name', 'in', 'required', 'description', 'style', 'explode', 'allowReserved', 'allowEmptyValue', 'collectionFormat', 'example', 'examples', 'deprecated', 'schema', 'content')
+_AROUND = ('name', 'in', 'required', 'description', 'style', 'explode', 'allowReserved', 'allowEmptyValue', 'collectionFormat',
+           'example', 'examples', 'deprecated', 'schema', 'content')
 _JSON = re.compile(r'application/(.*\+)?json\b.*', re.I)
 
 def _parameters(document: Document, item: dict, operation: dict, path: tuple) -> list[tuple[tuple, dict]]:
@@ -77,8 +78,8 @@ def _parameters(document: Document, item: dict, operation: dict, path: tuple) ->
             here = (*place, 'parameters', i)
             if (p := _resolved(document, node, here)) is None: continue
             if not isinstance(p.get('name'), str) or p.get('in') not in ('path', 'query', 'header', 'cookie', 'body', 'formData'):
-                document.fault('a parameter needs a name and a place', here, {k: p.get(k) for k in ('name', 'in')}, 'name, and in: path, query, header, cookie, body or formData'); continue
-            found[p['in'], p['name']] = (here, p)
+                document.fault('a parameter needs a name and a place', here, {k: p.get(k) for k in ('name', 'in')}, 'name, and in: path, query, header, cookie, body or formData')
+            else: found[p['in'], p['name']] = (here, p)
     return list(found.values())
 
 def _media(document: Document, content: Any, path: tuple) -> tuple[Any, tuple]:
@@ -160,8 +161,10 @@ def _text(document: Document, operation: dict, path: tuple) -> str:
 def _wanted(document: Document, found: list, only: list[str]|None) -> list:
     "The chosen operations; a choice that fits none is a fault."
     if only is None: return found
-    def labels(path, operation): return {operation.get('operationId'), made_name(path[2], path[1]), f'{path[2].upper()} {path[1]}', *(t for t in operation.get('tags') or [] if isinstance(t, str))}
-    known = {str(n): None for path, _, op in found for n in labels(path, op) if n}
+    def labels(path, operation):
+        said = [operation.get('operationId'), *(operation.get('tags') if isinstance(operation.get('tags'), list) else [])]
+        return {made_name(path[2], path[1]), f'{path[2].upper()} {path[1]}', *(s for s in said if isinstance(s, str))}
+    known = {n: None for path, _, op in found for n in sorted(labels(path, op))}
     for choice in only:
         if choice not in known: document.fault('no such operation', ('paths',), choice, suggest(choice, list(known)))
     return [f for f in found if labels(f[0], f[2]) & {*only}]

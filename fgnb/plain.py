@@ -59,8 +59,9 @@ def _tidy(out: dict, name: str, title: Any, fault) -> dict:
     if len(kinds) > 1 and 'null' in kinds: kinds, out['nullable'] = [k for k in kinds if k != 'null'], True
     if kinds: out['type'] = kinds[0] if len(kinds) == 1 else kinds
     if out.get('nullable') is True and len(members) > 1: out['enum'] = members = [m for m in members if m is not None]
-    for m in members:
-        if kinds and not _fits(m, [str(k).lower() for k in kinds]) and not (m is None and out.get('nullable')): fault('an enum member of another type', m, ' or '.join(map(str, kinds)))
+    names = [str(k).lower() for k in kinds]
+    for m in members if kinds else []:
+        if not _fits(m, names) and not (m is None and out.get('nullable')): fault('an enum member of another type', m, ' or '.join(map(str, kinds)))
     if out.get('default', 0) is None: del out['default']
     return out
 
@@ -158,8 +159,8 @@ def schema_tools(
     "Tools from plain JSON Schema."
     data, outside = document.data, refuse_outside(document)
     single = {'properties', 'type', '$ref', 'allOf', '$schema'} & {k for k, v in data.items() if k != 'properties' and not isinstance(v, dict) or k == 'properties'}
-    named = {data.get('name', data.get('title')): data} if single else {k: v for k, v in data.items() if k not in ('$defs', 'definitions')}
-    tools = [] if outside else [_tool_of(document, n, s, () if single else (n,)) for n, s in named.items()]
+    named = [(data.get('name', data.get('title')), data)] if single else [(k, v) for k, v in data.items() if k not in ('$defs', 'definitions')]
+    tools = [] if outside else [_tool_of(document, n, s, () if single else (n,)) for n, s in named]
     return check_tools(tools, document.file, [f'{t["function"]["name"]}' for t in tools], document.faults)
 
 def named_object(
@@ -167,11 +168,13 @@ def named_object(
     name: Any,           # what the tool is called
     parameters: dict,    # in the plain form
     description: Any,    # '' where there is none
-    path: tuple          # where it stands
+    path: tuple,         # where it stands
+    key: str = ''        # where in it the name stands
 ) -> dict: # a tool in the OpenAI shape
     "A tool from its parts; a name the format cannot carry is a fault here, where its place is known."
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        document.fault('a tool needs a name', path, name, 'one word as name or title' if not isinstance(name, str) else suggest('_'.join(name.split()), ['_'.join(name.split())]))
+        mended = suggest('_'.join(name.split()), ['_'.join(name.split())]) if isinstance(name, str) else 'one word as name or title'
+        document.fault('a tool needs a name', (*path, key) if key else path, name, mended)
         name = 'unnamed'
     if not isinstance(description, str): document.fault('a description is text', (*path, 'description'), description, 'text'); description = ''
     return {'type': 'function', 'function': {'name': name, 'description': description.strip(), 'parameters': {'type': 'object', 'properties': {}} | parameters}}
@@ -186,4 +189,4 @@ def _tool_of(document: Document, name: Any, schema: Any, path: tuple) -> dict:
     if not isinstance(parameters.get('type', 'object'), str) or parameters.get('type', 'object').lower() != 'object':
         document.fault('the parameters of a tool are an object', (*path, 'type'), parameters['type'], '"object"')
         parameters = {}
-    return named_object(document, name, parameters, schema.get('description') or '', path)
+    return named_object(document, name, parameters, schema.get('description') or '', path, '' if path else 'name' if 'name' in schema else 'title')

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Callable
 
 from .core import Fault, FaultError, resolve, shorten
-from .documents import as_document
+from .documents import as_document, file_bytes
 from .plain import Plain
-from .schema import check_arguments, check_tools, suggest
+from .schema import check_arguments, check_tools, refuse, suggest
 
 # %% ../nbs/04c_signatures.ipynb #5f208695
 _PARAMS = {'args', 'arguments', 'parameters', 'params', 'other parameters', 'keyword args', 'keyword arguments', '参数', '参数说明'}
-_OTHERS = {'returns', 'return', 'yields', 'raises', 'example', 'examples', 'note', 'notes', 'see also', 'references', 'warns', 'attributes', 'todo', '返回', '返回值', '异常', '示例', '例子'}
+_OTHERS = {'returns', 'return', 'yields', 'raises', 'example', 'examples', 'note', 'notes', 'see also', 'references', 'warns', 'attributes', 'todo',
+           '返回', '返回值', '异常', '示例', '例子'}
 _FIELD = re.compile(r'\s*[:@](\w+)(?:\s+([^:：]+?))?\s*[:：](?:\s+(.*)|$)')                 # :param int x: text
 _GOOGLE = re.compile(r'(\s+)\*{0,2}(\w+)\s*(?:\((.*?)\))?\s*[:：]\s*(.*)')                    # x (int): text
 _NUMPY = re.compile(r'\*{0,2}(\w+(?:\s*,\s*\w+)*)\s*(?::\s*(.*))?$')                          # x, y : int
@@ -75,7 +76,8 @@ def read_docstring(
 # %% ../nbs/04c_signatures.ipynb #53577e6c
 _TEXT = {datetime.datetime: 'date-time', datetime.date: 'date', datetime.time: 'time', datetime.timedelta: 'duration', uuid.UUID: 'uuid', Path: ''}
 _SCALARS = {str: {'type': 'string'}, int: {'type': 'integer'}, float: {'type': 'number'}, bool: {'type': 'boolean'}, type(None): {'type': 'null'},
-            list: {'type': 'array'}, tuple: {'type': 'array'}, set: {'type': 'array', 'uniqueItems': True}, frozenset: {'type': 'array', 'uniqueItems': True}, dict: {'type': 'object'},
+            list: {'type': 'array'}, tuple: {'type': 'array'}, dict: {'type': 'object'}, set: {'type': 'array', 'uniqueItems': True},
+            frozenset: {'type': 'array', 'uniqueItems': True},
             **{t: {'type': 'string', 'format': f} if f else {'type': 'string'} for t, f in _TEXT.items()}}
 _LISTS = (list, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence)
 _SETS, _MAPS = (set, frozenset, abc.Set, abc.MutableSet), (dict, abc.Mapping, abc.MutableMapping)
@@ -87,7 +89,7 @@ def _values(values: list, tell: Tell, part: str) -> dict:
     plain = [v.value if isinstance(v, enum.Enum) else v for v in values]
     for v in plain:
         if not isinstance(v, (str, int, float, bool, type(None))): tell(part, 'a choice that JSON cannot write', shorten(v), 'text, numbers or truth values')
-    kinds = list(dict.fromkeys('boolean' if isinstance(v, bool) else 'integer' if isinstance(v, int) else 'number' if isinstance(v, float) else 'string' for v in plain if v is not None))
+    kinds = list(dict.fromkeys({bool: 'boolean', int: 'integer', float: 'number'}.get(type(v), 'string') for v in plain if v is not None))
     return {'type': kinds[0] if len(kinds) == 1 else kinds, 'enum': [v for v in plain if v is not None]} | ({'nullable': True} if None in plain else {})
 
 def _union(args: tuple, tell: Tell, part: str, inside: tuple) -> dict:
@@ -134,7 +136,9 @@ def _is_pydantic(kind: Any) -> bool:
 def _pydantic(kind: Any, tell: Tell, part: str) -> dict:
     "The schema that pydantic gives, in the plain form."
     try: schema = sys.modules['pydantic'].TypeAdapter(kind).json_schema()
-    except Exception as e: tell(part, f'pydantic has no schema for it: {shorten(str(e))}', shorten(str(kind)), 'a model that JSON can write'); return {} # its errors have no common class
+    except Exception as e: # its errors have no common class
+        tell(part, f'pydantic has no schema for it: {shorten(str(e))}', shorten(str(kind)), 'a model that JSON can write')
+        return {}
     document = as_document(schema)
     out = Plain(document)({k: v for k, v in schema.items() if k != 'title'}, ()) # its title is only the name of the class
     for f in document.faults: tell(part, f.message, f.seen, f.expected)
@@ -171,7 +175,8 @@ def schema_of(
     return {}
 
 # %% ../nbs/04c_signatures.ipynb #efb6d601
-_NAMED = {'str': str, 'string': str, 'int': int, 'integer': int, 'float': float, 'number': float, 'bool': bool, 'boolean': bool, 'list': list, 'dict': dict, '字符串': str, '整数': int, '数字': float, '布尔': bool}
+_NAMED = {'str': str, 'string': str, 'int': int, 'integer': int, 'float': float, 'number': float, 'bool': bool, 'boolean': bool, 'list': list, 'dict': dict,
+          '字符串': str, '整数': int, '数字': float, '布尔': bool}
 
 def _documented(kind: str) -> Any:
     "The type that a docstring names; `inspect._empty` if it is none of the simple ones."
@@ -193,7 +198,8 @@ def _parameter(p: inspect.Parameter, hint: Any, doc: Docstring, tell: Tell) -> t
              str(p), 'named parameters: a call gives every argument by its name')
         return {}, False
     default, empty = p.default, inspect.Parameter.empty
-    if type(default).__module__ == 'pydantic.fields': hint, default = typing.Annotated[hint if hint is not empty else Any, default], empty if default.is_required() else default.get_default(call_default_factory=True)
+    if type(default).__module__ == 'pydantic.fields':
+        hint, default = typing.Annotated[hint if hint is not empty else Any, default], empty if default.is_required() else default.get_default(call_default_factory=True)
     if hint is empty: hint = _documented(doc.kinds.get(p.name, ''))
     if hint is empty: tell(p.name, 'no type', doc.kinds.get(p.name, ''), f'{p.name}: str, or another annotation'); return {}, False
     schema = schema_of(hint, tell, p.name)
@@ -221,7 +227,8 @@ def _tool_of(function: Callable) -> tuple[dict, list[Fault]]:
     parameters = {'type': 'object', 'properties': {n: s for n, (s, _) in found.items()}} | ({'required': required} if required else {})
     tool = {'type': 'function', 'function': {'name': name, 'description': doc.description, 'parameters': parameters}}
     for n, (schema, _) in found.items():
-        if not faults and 'default' in schema and (wrong := check_arguments(tool, {n: schema['default'], **{r: None for r in required}})) and any(w[0].split('.')[0] == n for w in wrong):
+        wrong = check_arguments(tool, {n: schema['default']}) if 'default' in schema and not faults else []
+        if any(w[0].split('.')[0] == n for w in wrong):
             tell(n, 'the default does not fit the type', shorten(schema['default']), json.dumps({k: v for k, v in schema.items() if k in ('type', 'enum')}))
     return tool, faults
 
@@ -238,13 +245,13 @@ def function_tools(
 # %% ../nbs/04c_signatures.ipynb #6988ac61
 def _module_tools(module: types.ModuleType, file: str) -> list[dict]:
     "Tools from the functions of a module."
-    def refuse(message, seen='', expected=''): raise FaultError([Fault(message, file, seen=seen, expected=expected, code='signature')], 'fault in the tools')
     listed = getattr(module, '__all__', None)
     names = [str(n) for n in listed] if isinstance(listed, (list, tuple)) else [n for n in vars(module) if not n.startswith('_')]
-    if gone := [n for n in names if not hasattr(module, n)]: refuse('listed in __all__, but not there', ', '.join(gone), 'names of the module')
+    if gone := [n for n in names if not hasattr(module, n)]: refuse('listed in __all__, but not there', file, seen=', '.join(gone), expected='names of the module', code='signature')
     own = [getattr(module, n) for n in names]
     functions = [f for f in own if callable(f) and not isinstance(f, type) and hasattr(f, '__name__') and (listed is not None or getattr(f, '__module__', '') == module.__name__)]
-    if not functions: refuse('no public function', shorten(', '.join(names)) or 'nothing', 'at least one function whose name does not start with _')
+    if not functions:
+        refuse('no public function', file, seen=shorten(', '.join(names)) or 'nothing', expected='at least one function whose name does not start with _', code='signature')
     return function_tools(functions)
 
 @contextmanager
@@ -262,18 +269,17 @@ def file_tools(
 ) -> list[dict]: # tools in the OpenAI shape
     "Tools from the public functions of a Python file, which is run for that."
     file, full = str(path), resolve(path)
-    def refuse(message, row=None, seen='', expected='', code='signature'): raise FaultError([Fault(message, file, row=row, seen=seen, expected=expected, code=code)], 'fault in the tools') from None
-    try: code = compile(full.read_bytes(), str(full), 'exec')
-    except OSError as e: refuse(f'cannot be read: {e.strerror}', expected='a Python file', code='missing')
-    except SyntaxError as e: refuse(f'not Python: {e.msg}', e.lineno, shorten((e.text or '').strip()))
-    except (ValueError, RecursionError, MemoryError, OverflowError) as e: refuse(f'not Python: {e}')
+    try: code = compile(file_bytes(path), str(full), 'exec')
+    except SyntaxError as e: refuse(f'not Python: {e.msg}', file, row=e.lineno, seen=shorten((e.text or '').strip()), code='signature')
+    except FaultError: raise
+    except (ValueError, RecursionError, MemoryError, OverflowError) as e: refuse(f'not Python: {e}', file, code='signature')
     warnings.warn(f'{file} is run to read its functions', stacklevel=2)
     with _running('functions_of_'+re.sub(r'\W', '_', full.stem), full.parent) as module:
         module.__file__ = str(full)
         try: exec(code, vars(module))
         except (Exception, SystemExit) as e: # whatever the user's code raises
             rows = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == str(full)]
-            refuse(f'running it failed: {type(e).__name__}: {shorten(str(e))}', rows[-1] if rows else None, expected='a file that can be imported')
+            refuse(f'running it failed: {type(e).__name__}: {shorten(str(e))}', file, row=rows[-1] if rows else None, expected='a file that can be imported', code='signature')
         try: return _module_tools(module, file)
         except FaultError as e: found = [dataclasses.replace(f, file=file) for f in e.faults]
     raise FaultError(found, 'faults in the tools' if len(found) > 1 else 'fault in the tools')

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .core import Fault, resolve, shorten
-from .schema import NAME, check_tools, suggest
+from .core import Fault, shorten
+from .documents import file_bytes
+from .schema import NAME, check_tools, refuse, suggest
 from .sheets import decode, parse_json, plain_name
 
 # %% ../nbs/04f_tool_docs.ipynb #d1f738fa
-_WORDS = {'string': 'string str text 字符串 文本 文字', 'integer': 'integer int long 整数 整型', 'number': 'number float double decimal 数字 数值 小数 浮点数 浮点', 'boolean': 'boolean bool 布尔 布尔值 是否',
+_WORDS = {'string': 'string str text 字符串 文本 文字', 'integer': 'integer int long 整数 整型', 'number': 'number float double decimal 数字 数值 小数 浮点数 浮点',
+          'boolean': 'boolean bool 布尔 布尔值 是否',
           'array': 'array list 数组 列表', 'object': 'object dict map 对象', 'enum': 'enum choice 枚举'}
 TYPES = {w: kind for kind, words in _WORDS.items() for w in words.split()}
 YES = {'yes', 'y', 'true', '1', 'required', 'x', '√', '✓', '✔', '是', '必填', '必须', '必需'}
@@ -87,7 +89,9 @@ def parameter_schema(
     if not re.fullmatch(r'[^\s{}:,<>.\[\]()]{1,64}', p.name): tell('a parameter needs a name', 'name', p.name, 'one word; records inside records are for JSON Schema')
     members = split_values(p.enum)
     kind, item = kind_of(p.kind) if p.kind.strip() else ('enum', '') if members else ('', '')
-    if not kind: tell('unknown type' if p.kind.strip() else 'no type', 'kind', p.kind, suggest(p.kind, list(TYPES)) if p.kind.strip() else 'string, integer, number, boolean, string[] …, or values'); return {}, False
+    if not kind and p.kind.strip(): tell('unknown type', 'kind', p.kind, suggest(p.kind, list(TYPES)))
+    elif not kind: tell('no type', 'kind', '', 'string, integer, number, boolean, string[] …, or values')
+    if not kind: return {}, False
     if kind == 'array': out = {'type': 'array'} | ({'items': _one(p, item or 'enum', members, tell)} if item or members else {})
     else: out = _one(p, kind, members, tell)
     if p.text.strip(): out['description'] = p.text.strip()
@@ -95,14 +99,18 @@ def parameter_schema(
     if p.default.strip():
         try: value = cast(p.default.strip(), out['type']) if kind not in ('array', 'object') else parse_json(p.default)[0]
         except ValueError: value = None
-        if value is None or kind == 'array' and not isinstance(value, list) or 'enum' in out and value not in out['enum']: tell('a default of another kind', 'default', p.default, f'{out["type"]}, one of the values if there are some')
-        else: out['default'] = value
+        fits = value is not None and (kind != 'array' or isinstance(value, list)) and value in out.get('enum', [value])
+        if fits: out['default'] = value
+        else: tell('a default of another kind', 'default', p.default, f'{out["type"]}, one of the values if there are some')
     return out, p.required.strip().casefold() in YES
 
 # %% ../nbs/04f_tool_docs.ipynb #8461a405
-COLUMNS = {'function': ('Function', 'Function Name', 'Tool', 'Tool Name', '函数', '函数名', '函数名称', '工具', '工具名', '工具名称'), 'about': ('Function Description', 'Tool Description', '函数说明', '函数描述', '工具说明', '工具描述', '功能说明'),
-           'name': ('Parameter', 'Parameter Name', 'Param', 'Argument', '参数', '参数名', '参数名称'), 'kind': ('Type', 'Parameter Type', 'Data Type', '类型', '参数类型', '数据类型'),
-           'required': ('Required', '必填', '是否必填', '必须', '必需'), 'enum': ('Enum', 'Enum Values', 'Allowed Values', 'Values', 'Choices', 'Options', '枚举', '枚举值', '可选值', '取值', '取值范围'),
+COLUMNS = {'function': ('Function', 'Function Name', 'Tool', 'Tool Name', '函数', '函数名', '函数名称', '工具', '工具名', '工具名称'),
+           'about': ('Function Description', 'Tool Description', '函数说明', '函数描述', '工具说明', '工具描述', '功能说明'),
+           'name': ('Parameter', 'Parameter Name', 'Param', 'Argument', '参数', '参数名', '参数名称'),
+           'kind': ('Type', 'Parameter Type', 'Data Type', '类型', '参数类型', '数据类型'),
+           'required': ('Required', '必填', '是否必填', '必须', '必需'),
+           'enum': ('Enum', 'Enum Values', 'Allowed Values', 'Values', 'Choices', 'Options', '枚举', '枚举值', '可选值', '取值', '取值范围'),
            'text': ('Parameter Description', '参数说明', '参数描述', '参数含义'), 'default': ('Default', 'Default Value', '默认', '默认值')}
 _EITHER = ('Description', '说明', '描述') # of the function before the parameter's column, of the parameter after it
 _FIELDS = {plain_name(n): f for f, names in COLUMNS.items() for n in names}
@@ -136,7 +144,8 @@ def described_tool(
         if p.name in props: tell('this function has the parameter already', row, 'name', p.name, 'each parameter once')
         props[p.name], needed = parameter_schema(p, lambda message, where, seen, expected: tell(message, row, where, seen, expected))
         required += [p.name] if needed and p.name not in required else []
-    return {'type': 'function', 'function': {'name': name, 'description': f.about.strip(), 'parameters': {'type': 'object', 'properties': props} | ({'required': required} if required else {})}}
+    parameters = {'type': 'object', 'properties': props} | ({'required': required} if required else {})
+    return {'type': 'function', 'function': {'name': name, 'description': f.about.strip(), 'parameters': parameters}}
 
 def _functions(rows: list[tuple[int, dict[str, str]]], tell) -> list[Function]:
     "The functions of a sheet's rows (number, field -> text)."
@@ -163,17 +172,18 @@ def _workbook(data: bytes, file: str, faults: list[Fault]) -> Tables:
     from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum
     from fgnb.sheets import _unreadable_cells
     try: book = CalamineWorkbook.from_filelike(io.BytesIO(data))
-    except PasswordError: faults.append(Fault('the workbook is protected by a password', file, expected='a copy saved without one', code='locked')); return []
-    except CalamineError as e: faults.append(Fault(f'not a workbook: {e}', file, seen=f'{len(data):,} bytes', expected='an Excel or OpenDocument file', code='not-a-workbook')); return []
+    except PasswordError: refuse('the workbook is protected by a password', file, expected='a copy saved without one', code='locked')
+    except CalamineError as e: refuse(f'not a workbook: {e}', file, seen=f'{len(data):,} bytes', expected='an Excel or OpenDocument file', code='not-a-workbook')
     for name, cells in _unreadable_cells(data).items():
-        if not name.startswith('#'): faults += [Fault('a formula without a stored value, or an error value', file, name, r, f'number {c}', shorten(text, 40), 'the value itself', 'formula') for r, c, text in cells]
+        if name.startswith('#'): continue
+        faults += [Fault('a formula without a stored value, or an error value', file, name, r, f'number {c}', shorten(text, 40), 'the value itself', 'formula') for r, c, text in cells]
     sheets = [book.get_sheet_by_name(m.name) for m in book.sheets_metadata if m.typ == SheetTypeEnum.WorkSheet and not m.name.startswith('#')]
     return [(s.name, list(enumerate(s.to_python(skip_empty_area=False), 1)), s.merged_cell_ranges or []) for s in sheets]
 
 def _delimited(data: bytes, file: str, faults: list[Fault]) -> Tables:
     "The one table of a CSV or TSV file."
     try: text = decode(data)[0]
-    except UnicodeDecodeError: faults.append(Fault('the text is in no encoding that is read here', file, expected='UTF-8 (Excel: "CSV UTF-8") or GB18030', code='encoding')); return []
+    except UnicodeDecodeError: refuse('the text is in no encoding that is read here', file, expected='UTF-8 (Excel: "CSV UTF-8") or GB18030', code='encoding')
     first = next((line for line in text.splitlines() if line.strip()), '')
     delimiter = max(',\t;', key=lambda d: sum(map(bool, fields_of(next(csv.reader([first], delimiter=d), [])))))
     reader, lines, last = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True), [], 0
@@ -198,30 +208,37 @@ def _header(headers: list, tell, number: int) -> list[str]|None:
         near = suggest(h, [n for n in names if len(n) > 3]) if h and not f else ''
         if near.endswith('(nearest)'): tell('unknown column, very like a known one', number, h, h, near)
     if missing := [COLUMNS[f][0] for f in ('function', 'name') if f not in fields]:
-        tell(f'missing column {", ".join(missing)}', number, '', ', '.join(h for h in heads if h), 'Function (函数), Parameter (参数), and any of Description, Type, Required, Enum, Default'); return None
+        tell(f'missing column {", ".join(missing)}', number, '', ', '.join(h for h in heads if h), 'Function (函数), Parameter (参数), and any of Description, Type, Required, Enum, Default')
+        return None
     if others := [h for f, h in zip(fields, heads) if h and not f]: warnings.warn(f'columns that say nothing about tools: {", ".join(others)}', stacklevel=4)
     return fields
+
+def _row(number: int, cells: list, fields: list[str], head: list, tell) -> dict[str, str]:
+    "Field -> text of one row."
+    row = {}
+    for i, value in enumerate(cells):
+        if value is None or not str(value).strip(): continue
+        if i >= len(fields) or not fields[i] and not str(head[i]).strip(): tell('a value under no header', number, f'number {i+1}', value, 'a header above it, or an empty cell')
+        elif not fields[i]: continue
+        elif (text := _cell(value, fields[i])) is None: tell('not text', number, fields[i], value, 'text: format the cell as Text and type it again')
+        else: row[fields[i]] = text
+    return row
 
 def _table(file: str, sheet: str, lines: list, merged: list, faults: list[Fault]) -> tuple[list[dict], list[str]]:
     "The tools of one sheet, and the place of each."
     heads: dict[str, str] = {}
-    def tell(message, row, where, seen, expected): faults.append(Fault(message, file, sheet, row, heads.get(where, COLUMNS[where][0] if where in COLUMNS else where), shorten(seen), expected, 'sheet'))
-    lines = [(n, cells) for n, cells in lines if any(c != '' and c is not None and str(c).strip() for c in cells)]
-    if len(lines) < 2: tell('nothing in it' if not lines else 'no rows under the header', lines[0][0] if lines else None, '', '', 'a header row and one row a parameter'); return [], []
-    (number, head), rows = lines[0], []
+    def tell(message, row, where, seen, expected):
+        column = heads.get(where, COLUMNS[where][0] if where in COLUMNS else where)
+        faults.append(Fault(message, file, sheet, row, column, shorten(seen), expected, 'sheet'))
+    lines = [(n, cells) for n, cells in lines if any(c is not None and str(c).strip() for c in cells)]
+    if len(lines) < 2: tell('no rows under the header' if lines else 'nothing in it', lines[0][0] if lines else None, '', '', 'a header row and one row a parameter'); return [], []
+    number, head = lines[0]
     if not (fields := _header(head, tell, number)): return [], []
     heads |= {f: str(h).strip() for f, h in zip(fields, head) if f}
     for (top, left), (bottom, right) in merged:
-        if top+1 <= number or left != right or left >= len(fields) or fields[left] not in ('function', 'about'): tell('merged cells', top+1, fields[left] if left < len(fields) else '', f'rows {top+1} to {bottom+1}', 'a value in every row, or only the function merged over its rows')
-    for n, cells in lines[1:]:
-        row = {}
-        for i, value in enumerate(cells):
-            if value == '' or value is None: continue
-            if i >= len(fields) or not fields[i] and not str(head[i]).strip(): tell('a value under no header', n, f'number {i+1}', value, 'a header above it, or an empty cell'); continue
-            if not fields[i]: continue
-            if (text := _cell(value, fields[i])) is None: tell('not text', n, fields[i], value, 'text: format the cell as Text and type it again')
-            elif text: row[fields[i]] = text
-        if row: rows.append((n, row))
+        if top >= number and left == right and fields[left:left+1] in (['function'], ['about']): continue
+        tell('merged cells', top+1, fields[left] if left < len(fields) else '', f'rows {top+1} to {bottom+1}', 'a value in every row, or only the function merged over its rows')
+    rows = [(n, row) for n, cells in lines[1:] if (row := _row(n, cells, fields, head, tell))]
     functions = _functions(rows, tell)
     return [described_tool(f, tell) for f in functions], [f'{sheet} row {f.row}'.strip() for f in functions]
 
@@ -230,10 +247,8 @@ def sheet_tools(
 ) -> list[dict]: # tools in the OpenAI shape
     "Tools from a sheet with one row a parameter; every fault has its sheet, row and column."
     file, faults, tools, places = str(path), [], [], []
-    try: data = resolve(path).read_bytes()
-    except (OSError, ValueError) as e: data, faults = b'', [Fault(f'cannot be read: {getattr(e, "strerror", None) or e}', file, expected='a file that exists and may be read', code='missing')]
     read = _delimited if Path(path).suffix.lower() in ('.csv', '.tsv') else _workbook
-    for sheet, lines, merged in [] if faults else read(data, file, faults):
+    for sheet, lines, merged in read(file_bytes(path), file, faults):
         own: list[Fault] = []
         found, where = _table(file, sheet, lines, merged, own)
         tools, places, faults = tools + found, places + where, faults + sorted(own, key=lambda f: f.row or 0)

@@ -10,7 +10,8 @@ import re, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .core import Fault, FaultError, resolve, shorten
+from .core import Fault, shorten
+from .documents import file_bytes
 from .schema import check_tools
 from .tool_docs import Function, Parameter, YES, NO, described_tool, fields_of, kind_of, split_values
 
@@ -126,7 +127,9 @@ class _Page:
     def table(self, block: Block, f: Function) -> None:
         "The rows of a table as parameters of `f`."
         fields = fields_of(block.rows[0][1])
-        if 'name' not in fields: self.tell('a table that does not list parameters', block.line, f.name, ', '.join(block.rows[0][1]), 'columns such as Parameter, Type, Required, Description (参数, 类型, 必填, 说明)'); return
+        if 'name' not in fields:
+            self.tell('a table that does not list parameters', block.line, f.name, ', '.join(block.rows[0][1]), 'columns such as Parameter, Type, Description (参数, 类型, 说明)')
+            return
         for line, cells in block.rows[1:]:
             row = {k: c for k, c in zip(fields, cells) if k and c and k not in ('function', 'about')}
             if row.get('name'): f.parameters.append((line, Parameter(**row)))
@@ -179,7 +182,10 @@ def _many(page: _Page, blocks: list[Block]) -> list[Function]:
     for head, below, chapter in _sections(blocks):
         if chapter or head is None: continue
         name, inside, title = heading_name(head.text)
-        if not name: page.tell('a heading that is no name', head.line, '', head.text, f'the name of a function, such as {"_".join(re.findall(chr(92)+"w+", head.text))[:40] or "turn_on"}'); continue
+        if not name:
+            mended = re.sub(r'\W+', '_', head.text).strip('_')[:40]
+            page.tell('a heading that is no name', head.line, '', head.text, f'the name of a function, such as {mended or "turn_on"}')
+            continue
         f = Function(name, title, head.line, [(head.line, p) for p in signature(inside or '')])
         _body(page, f, below)
         found.append(f)
@@ -189,12 +195,24 @@ def _many(page: _Page, blocks: list[Block]) -> list[Function]:
 _SIGNED = re.compile(rf'({_NAME})\((.+)\)')
 _ACTIONS = re.compile(r'(?:the )?(?:actions?|values?|动作|可用动作|动作列表|可选值|取值)\s*[:：]\s*(.+)', re.I|re.S)
 
+def _open(parameters: list[Parameter]) -> list[Parameter]:
+    "Those that are an enum, or a list of one, without values."
+    return [p for p in parameters if 'enum' in kind_of(p.kind) and not p.enum]
+
+def _said(head: Block) -> str:
+    "What a text says besides its signature."
+    if head.kind == 'heading' or head.text in head.codes: return ''
+    before, found, after = head.text.partition(head.codes[0])
+    m = re.match(r'\s*[:：—–-]+\s*(.*)', after, re.S)
+    return m[1] if m else head.text
+
 def _signed(blocks: list[Block]) -> list[tuple[int, str, list[Parameter]]]:
     "(index of the block, name, parameters) of every signature that has an enum without values."
     found = []
     for i, b in enumerate(blocks):
         for text in [b.text] if b.kind == 'heading' else b.codes if b.kind in ('text', 'item') else []:
-            if (m := _SIGNED.fullmatch(text)) and (parameters := signature(m[2])) and any('enum' in kind_of(p.kind) and not p.enum for p in parameters): found.append((i, m[1], parameters))
+            parameters = signature(m[2]) if (m := _SIGNED.fullmatch(text)) else []
+            if _open(parameters): found.append((i, m[1], parameters))
     return found
 
 def _actions(page: _Page, blocks: list[Block]) -> tuple[list[tuple[int, str, str]], list[str]]:
@@ -219,17 +237,15 @@ def _single(page: _Page, blocks: list[Block], signed: list) -> list[Function]:
     "The one function of a page, its actions as the values of its enum."
     (at, name, parameters), others = signed[0], [s for s in signed[1:] if s[1:] != signed[0][1:]]
     for i, other, _ in others: page.tell('a second function whose actions follow', blocks[i].line, other, other, 'one such function a page')
-    if not page.faults and len(wide := [p for p in parameters if 'enum' in kind_of(p.kind) and not p.enum]) > 1: page.tell('which parameter takes the actions?', blocks[at].line, name, ', '.join(p.name for p in wide), 'one enum without values')
+    if len(wide := _open(parameters)) > 1: page.tell('which parameter takes the actions?', blocks[at].line, name, ', '.join(p.name for p in wide), 'one enum without values')
     f, head = Function(name, '', blocks[at].line, [(blocks[at].line, p) for p in parameters]), blocks[at]
     rest = [b for i, b in enumerate(blocks) if i != at and not (b.kind == 'heading' and i < at)]
     found, said = _actions(page, rest)
-    if head.kind != 'heading': said.insert(0, re.sub(r'^.*?\(.*?\)\s*[:：—–-]*\s*', '', head.text, flags=re.S) if re.match(rf'.*{re.escape(head.codes[0])}\s*[:：—–-]', head.text, re.S) else '' if head.text in head.codes else head.text)
     if not found: page.tell('no actions', blocks[at].line, name, '', 'headings, a list or a table of actions below')
     names = [n for _, n, _ in found]
     for line, n, _ in [a for i, a in enumerate(found) if a[1] in names[:i]]: page.tell('an action that stands twice', line, name, n, 'each action once')
-    p = next(p for p in parameters if 'enum' in kind_of(p.kind) and not p.enum)
-    p.enum, p.text = '\n'.join(dict.fromkeys(names)), ' '.join(f'{n}: {t.rstrip(".。")}.' for _, n, t in found if t)
-    f.about = ' '.join(s for s in said if s)
+    wide[0].enum, wide[0].text = '\n'.join(dict.fromkeys(names)), ' '.join(f'{n}: {t.rstrip(".。")}.' for _, n, t in found if t)
+    f.about = ' '.join(s for s in (_said(head), *said) if s)
     return [f]
 
 # %% ../nbs/04f_tool_text.ipynb #5b170a05
@@ -237,11 +253,7 @@ def markdown_tools(
     path: str|Path # a `.md` file; relative to the project root
 ) -> list[dict]: # tools in the OpenAI shape
     "Tools from a Markdown document; every fault has its line."
-    file = str(path)
-    try: text = resolve(path).read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError: raise FaultError([Fault('not UTF-8 text', file, expected='Markdown in UTF-8', code='encoding')], 'fault in the tools') from None
-    except (OSError, ValueError) as e: raise FaultError([Fault(f'cannot be read: {getattr(e, "strerror", None) or e}', file, expected='a Markdown file', code='missing')], 'fault in the tools') from None
-    return text_tools(text, file)
+    return text_tools(file_bytes(path, text=True).decode('utf-8-sig'), str(path))
 
 def text_tools(
     text: str,     # Markdown
@@ -251,8 +263,9 @@ def text_tools(
     page, blocks = _Page(file), read_blocks(text)
     signed = _signed(blocks)
     functions = _single(page, blocks, signed) if signed else _many(page, blocks)
-    if not functions and not page.faults: page.tell('no functions', None, '', shorten(text.strip()), 'a heading for each function, or a signature such as `animate_avatar(actions: [enum])`')
-    tools = [described_tool(f, lambda message, row, where, seen, expected, f=f: page.tell(message, row, f.name if where == 'function' else f'{f.name}.{where}', seen, expected)) for f in functions]
+    if not functions and not page.faults: page.tell('no functions', None, '', text.strip(), 'a heading for each function, or a signature such as `animate_avatar(actions: [enum])`')
+    def tell_of(f): return lambda message, row, where, seen, expected: page.tell(message, row, f.name if where == 'function' else f'{f.name}.{where}', seen, expected)
+    tools = [described_tool(f, tell_of(f)) for f in functions]
     page.faults.sort(key=lambda f: f.row or 0)
     checked = check_tools(tools, file, [f'row {f.row}' for f in functions], page.faults)
     if page.aside: warnings.warn(f'{file or "Markdown"}: code and examples left out in line {", ".join(map(str, sorted(page.aside)))}', stacklevel=2)

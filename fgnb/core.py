@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Fault', 'FaultError', 'shorten', 'project_root', 'resolve', 'write_text', 'write_json', 'write_jsonl', 'read_json',
-           'read_jsonl', 'seed_everything', 'steady_env', 'need']
+           'read_jsonl', 'seed_everything', 'steady_env', 'no_cycle_search', 'need']
 
 # %% ../nbs/00_core.ipynb #ccc5311a
-import json, os, random, tempfile
+import gc, json, os, random, tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field, asdict
 from pathlib import Path
 from typing import Any, Iterable
@@ -146,6 +147,16 @@ def steady_env() -> dict[str, str]: # name -> value, the user's own where there 
     fixed = {'OMP_NUM_THREADS': str(threads), 'OMP_DYNAMIC': 'FALSE', 'MKL_DYNAMIC': 'FALSE', 'MKL_CBWR': 'AUTO',
              'CUBLAS_WORKSPACE_CONFIG': ':4096:8', 'PYTHONHASHSEED': '0', 'TOKENIZERS_PARALLELISM': 'false'}
     return {k: os.environ.get(k, v) for k, v in fixed.items()}
+
+# %% ../nbs/00_core.ipynb #4f584f91
+@contextmanager
+def no_cycle_search():
+    "Inside, Python's search for cycles rests; everything else is freed as always."
+    was = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if was: gc.enable()
 
 # %% ../nbs/00_core.ipynb #8d64ce67
 def need(

@@ -8,9 +8,11 @@ __all__ = ['render_declaration', 'render', 'prompt_completion', 'control_in', 'c
            'render_call', 'render_value', 'same_value', 'survives', 'chat_template']
 
 # %% ../nbs/03_format.ipynb #8dca90eb
-import re
+import marshal, re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Iterable
 
 from .calls import (CONTROL, CONTROL_TOKENS, IMAGE_TOKENS, SPECIAL_TOKENS, STOP_IDS, STOP_TOKENS, Call, Reply, by_key, parse, render_call,
                         render_value, same_value, survives)
@@ -82,6 +84,16 @@ def render_declaration(
         if _get(params, 'type'): text += f"type:<escape>{str(params['type']).upper()}<escape>}}"
     return f'<start_function_declaration>{text}}}<end_function_declaration>'
 
+@lru_cache(maxsize=1024)
+def _known(tools: bytes) -> str: return ''.join(map(render_declaration, marshal.loads(tools)))
+
+def _declarations(tools: Any) -> str:
+    "All declarations, '' for no tools. Rows share their tools, so the text is kept by the value of `tools`: whoever changes a tool gets another text."
+    if not tools: return ''
+    try: key = marshal.dumps(tools, 2) # the quickest exact key: order, types and all; version 2 writes equal values alike
+    except ValueError: return ''.join(map(render_declaration, tools)) # mappings that are no dict
+    return _known(key)
+
 # %% ../nbs/03_format.ipynb #133e8a8f
 def _content(content: Any, where: str, strict: bool = True) -> str:
     "The text of a message's `content`."
@@ -130,10 +142,10 @@ def _header(message: Mapping, where: str) -> str:
     if not isinstance(role, str): _refuse('a message needs a role', where, message, '"user"')
     return f"<start_of_turn>{'model' if role == 'assistant' else role}\n"
 
-def _developer(messages: list, tools: Any) -> str:
+def _developer(messages: list, declared: str) -> str:
     "The developer turn: the system text, then the declarations, nothing between them."
     text = _content(messages[0].get('content'), 'messages[0]', strict=False) if _is_system(messages[0]) else ''
-    return '<start_of_turn>developer\n' + text + ''.join(render_declaration(t) for t in tools or []) + '<end_of_turn>\n'
+    return '<start_of_turn>developer\n' + text + declared + '<end_of_turn>\n'
 
 def _turn(message: Mapping, after_tool: bool, last: bool, where: str) -> str:
     "One message that is no tool's; behind a tool response it goes on in the open turn."
@@ -151,10 +163,14 @@ def render(
     bos: str = '<bos>'                  # what the prompt starts with
 ) -> str:
     "The prompt for `messages` and `tools`, as the model's own chat template writes it."
+    return _render(messages, _declarations(tools), add_generation_prompt, bos)
+
+def _render(messages: list, declared: str, add_generation_prompt: bool = False, bos: str = '<bos>') -> str:
+    "`render` with the declarations at hand."
     if not isinstance(messages, (list, tuple)) or not messages: _refuse('at least one message is needed', 'messages', messages)
     out, rest = [str(bos)], 0
-    if tools or _is_system(messages[0]):
-        out.append(_developer(messages, tools))
+    if declared or _is_system(messages[0]):
+        out.append(_developer(messages, declared))
         rest = int(_is_system(messages[0]))
     after_tool = False
     for i, message in enumerate(messages[rest:], rest):
@@ -172,7 +188,8 @@ def prompt_completion(
     tools: list[dict]|None = None
 ) -> tuple[str, str]:
     "The prompt up to the last message, and what the last message adds to it."
-    prompt, whole = render(messages[:-1], tools, add_generation_prompt=True), render(messages, tools)
+    declared = _declarations(tools)
+    prompt, whole = _render(messages[:-1], declared, True), _render(messages, declared)
     if _get(messages[-1], 'role') not in ('assistant', 'model') or not whole.startswith(prompt):
         _refuse('the last message must be the assistant\'s answer to a user or a tool', f'messages[{len(messages)-1}]', messages[-1])
     return prompt, whole[len(prompt):]
@@ -183,19 +200,25 @@ def control_in(
     path: str = ''  # where it stands
 ) -> list[tuple[str, str]]: # (path, control token)
     "Every control token in the strings and keys of `obj`, with the path to it."
-    if isinstance(obj, str): return [(path, t) for t in dict.fromkeys(CONTROL.findall(obj))]
+    if isinstance(obj, str): return [(path, t) for t in dict.fromkeys(CONTROL.findall(obj))] if '<' in obj else []
     if isinstance(obj, Mapping):
         return [hit for k, v in obj.items() for hit in control_in(str(k), f'{path}.{k}'.lstrip('.')) + control_in(v, f'{path}.{k}'.lstrip('.'))]
     if isinstance(obj, (list, tuple)): return [hit for i, v in enumerate(obj) for hit in control_in(v, f'{path}[{i}]')]
     return []
+
+def _may_hold(obj: Any) -> bool:
+    "Whether a control token can be in `obj` at all: every one begins with `<`. Quick, and never a wrong no."
+    try: return b'<' in marshal.dumps(obj, 2) # texts stand there in UTF-8
+    except ValueError: return True
 
 def check_text(
     messages: list[dict],         # of one example
     tools: list[dict]|None = None
 ) -> list[Fault]: # empty when all is well; `column` is the path of the fault
     "Control tokens in anything a user wrote, and calls whose text would read back as something else."
+    held = {'messages': messages, 'tools': tools or []}
     found = [Fault(f'control token {token} in the text', column=path, seen=token, expected='text without control tokens', code='control-token')
-             for path, token in control_in({'messages': messages, 'tools': tools or []})]
+             for path, token in (control_in(held) if _may_hold(held) else [])]
     seen = {f.column for f in found}
     for path, call in _calls_of(messages):
         if not any(p.startswith(path) for p in seen) and not survives(call):

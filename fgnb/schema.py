@@ -240,11 +240,24 @@ def _kind(value: Any) -> str:
     names = {bool: 'boolean', int: 'integer', float: 'number', str: 'string', list: 'array', dict: 'object', type(None): 'null'}
     return names.get(type(value), type(value).__name__)
 
+@lru_cache(maxsize=4096)
+def _validator(schema: bytes) -> jsonschema.Draft202012Validator:
+    "What checks arguments against a schema; remembered by the schema's value, since rows share their tools."
+    return jsonschema.Draft202012Validator(_strict(marshal.loads(schema)), registry=Registry())
+
+def _differences(schema: bytes, arguments: Any) -> tuple:
+    errors = _validator(schema).iter_errors(arguments)
+    return tuple(d for e in sorted(errors, key=lambda e: [str(p) for p in e.absolute_path]) for d in _difference(e))
+
+@lru_cache(maxsize=1 << 16)
+def _known(schema: bytes, arguments: bytes) -> tuple: return _differences(schema, marshal.loads(arguments)) # data sets are full of equal calls
+
 def check_arguments(
     tool: dict,     # OpenAI shape
     arguments: dict # as they stand in the call
 ) -> list[tuple[str, str, str, str]]: # (path, message, seen, expected), in the order of the paths; empty if the call fits
     "Every way in which `arguments` differ from the schema of `tool`."
-    schema = _strict(tool['function'].get('parameters') or {'type': 'object', 'properties': {}})
-    errors = jsonschema.Draft202012Validator(schema, registry=Registry()).iter_errors(arguments)
-    return [d for e in sorted(errors, key=lambda e: [str(p) for p in e.absolute_path]) for d in _difference(e)]
+    schema = marshal.dumps(tool['function'].get('parameters') or {'type': 'object', 'properties': {}}, 2)
+    try: key = marshal.dumps(arguments, 2) # JSON values, exactly: 1, 1.0 and True are three
+    except ValueError: return list(_differences(schema, arguments)) # something that is no JSON value
+    return list(_known(schema, key))

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['wrong_ids', 'adopt_tokens', 'load_tokenizer', 'first_difference', 'check_template', 'Encoded', 'token_ids',
-           'check_ids', 'encode_all', 'encode']
+           'check_ids', 'Parts', 'split_parts', 'cuts_cleanly', 'encode_parts', 'encode_all', 'encode']
 
 # %% ../nbs/07_tokens.ipynb #dceed235
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .core import Fault, FaultError, need, resolve, shorten
+from .core import Fault, FaultError, need, no_cycle_search, resolve, shorten
 from .format import CONTROL_TOKENS, SPECIAL_TOKENS, STOP_IDS, chat_template, check_text, prompt_completion, render
 
 # %% ../nbs/07_tokens.ipynb #1e42db15
@@ -97,23 +97,29 @@ def _place(example: dict) -> dict:
 class Encoded:
     "An example as token ids; only the completion is learned."
     id: str
-    prompt_ids: list[int]
+    shared_ids: list[int] # the beginning of the prompt, one list for all rows that begin alike
+    own_ids: list[int]    # the rest of the prompt
     completion_ids: list[int]
 
+    @property
+    def prompt_ids(self) -> list[int]: return self.shared_ids + self.own_ids
     @property
     def input_ids(self) -> list[int]: return self.prompt_ids + self.completion_ids
     @property
     def labels(self) -> list[int]:
         "The completion's ids, behind one -100 for every token of the prompt."
-        return [-100]*len(self.prompt_ids) + self.completion_ids
-    def __len__(self) -> int: return len(self.prompt_ids) + len(self.completion_ids)
+        return [-100]*(len(self.shared_ids) + len(self.own_ids)) + self.completion_ids
+    def __len__(self) -> int: return len(self.shared_ids) + len(self.own_ids) + len(self.completion_ids)
 
 def token_ids(
     texts: list[str], # complete texts
     tokenizer: Any
 ) -> list[list[int]]:
     "The ids of `texts`, nothing added."
-    return tokenizer(texts, add_special_tokens=False)['input_ids'] if texts else []
+    backend, out = tokenizer.backend_tokenizer, []
+    backend.no_padding(); backend.no_truncation() # an earlier call of somebody else may have left them on
+    for at in range(0, len(texts), 2000): out += [e.ids for e in backend.encode_batch_fast(texts[at:at+2000], add_special_tokens=False)]
+    return out
 
 def check_ids(
     prompt: list[int], # ids of the prompt alone
@@ -127,17 +133,97 @@ def check_ids(
     return None
 
 # %% ../nbs/07_tokens.ipynb #37b634e2
-def _texts(
-    example: dict
-) -> tuple[tuple[str, str], list[Fault]]: # (prompt, prompt and reply), what is wrong
-    "The two texts of an example, without the line end after the last turn."
-    def located(faults): return [Fault(f.message, **_place(example), column=f.column, seen=f.seen, expected=f.expected, code=f.code) for f in faults]
-    messages, tools = example['messages'], example['tools']
-    faults = located(check_text(messages, tools))
-    try: prompt, reply = prompt_completion(messages, tools)
-    except FaultError as e: return ('', ''), faults + located(e.faults)
-    return (prompt, prompt + (reply[:-1] if reply.endswith('<end_of_turn>\n') else reply)), faults
+@dataclass(frozen=True)
+class Parts:
+    "A prompt and its completion, cut before or behind control tokens; joined they are the text."
+    beginning: str  # what rows share: `<bos>`, and the developer turn if there is one
+    middle: str     # the conversation
+    opening: str    # the prompt's last control token and what follows it, e.g. `<start_of_turn>model` and a line end
+    completion: str # what the model is to write
 
+    @property
+    def prompt(self) -> str: return self.beginning + self.middle + self.opening
+    @property
+    def whole(self) -> str: return self.prompt + self.completion
+
+def split_parts(
+    prompt: str,    # rendered, up to where the model goes on
+    completion: str # what the model is to write
+) -> Parts:
+    "An example's text in parts that a tokenizer may be given one by one."
+    start, end = '<bos><start_of_turn>developer\n', '<end_of_turn>'
+    cut = prompt.find(end) + len(end) if prompt.startswith(start) and end in prompt else len('<bos>') if prompt.startswith('<bos>') else 0
+    last = max(prompt.rfind(t, cut) for t in ('<start_of_turn>', '<end_function_response>', end))
+    if last < 0: last = cut
+    return Parts(prompt[:cut], prompt[cut:last], prompt[last:], completion)
+
+def cuts_cleanly(
+    tokenizer: Any # Hugging Face fast tokenizer
+) -> bool:
+    "Whether texts cut at control tokens give the ids of the whole."
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    known = {str(t.content) for t in added.values()}
+    return set(CONTROL_TOKENS) <= known and not any(t.normalized or t.lstrip or t.rstrip or t.single_word for t in added.values())
+
+# %% ../nbs/07_tokens.ipynb #7683e79d
+class _Seen:
+    "What rows share, worked out once: the faults of tools, and the text of developer turns."
+    def __init__(self): self.faults, self.turns = {}, {} # by identity: the rows live as long as the encoding
+
+    def of_tools(self, tools: list) -> list[Fault]:
+        if id(tools) not in self.faults: self.faults[id(tools)] = check_text([], tools)
+        return self.faults[id(tools)]
+
+    def parts(self, messages: list, tools: list) -> Parts:
+        "The developer turn is rendered once for all rows that have it; the turns behind it are rendered without it."
+        if messages[0].get('role') not in ('developer', 'system') or messages[1].get('role') in ('developer', 'system') or not isinstance(messages[0].get('content'), str):
+            return split_parts(*prompt_completion(messages, tools))
+        key = id(tools), messages[0]['role'], messages[0]['content']
+        if key not in self.turns: self.turns[key] = split_parts(render(messages[:1], tools), '').beginning
+        prompt, completion = prompt_completion(messages[1:])
+        tail = split_parts('\n' + prompt.removeprefix('<bos>'), completion)
+        return Parts(self.turns[key], tail.middle, tail.opening, completion)
+
+def _parts(
+    example: dict,
+    seen: _Seen
+) -> tuple[Parts|None, list[Fault]]: # the parts, what is wrong
+    "The text of an example without the line end after the last turn."
+    messages, tools, parts = example['messages'], example['tools'], None
+    faults = seen.of_tools(tools) + check_text(messages)
+    try: parts = seen.parts(messages, tools)
+    except (FaultError, LookupError, AttributeError):
+        try: parts = split_parts(*prompt_completion(messages, tools)) # a fault gets its place in the whole conversation
+        except FaultError as e: faults = faults + e.faults
+    if parts and parts.completion.endswith('<end_of_turn>\n'): parts = replace(parts, completion=parts.completion[:-1])
+    return parts, [Fault(f.message, **_place(example), column=f.column, seen=f.seen, expected=f.expected, code=f.code) for f in faults]
+
+def encode_parts(
+    parts: list[Parts],
+    tokenizer: Any # Hugging Face fast tokenizer
+) -> list[tuple[list[int], list[int], list[int]]]: # (ids of the beginning, of the prompt behind it, of prompt and completion behind it)
+    "The ids of every row; beginnings and openings are tokenised once, everything else once a row."
+    if not cuts_cleanly(tokenizer): return [([], *ids) for ids in zip(*(token_ids(texts, tokenizer) for texts in ([p.prompt for p in parts], [p.whole for p in parts])))]
+    shared = list(dict.fromkeys([p.beginning for p in parts] + [p.opening for p in parts]))
+    known = dict(zip(shared, token_ids(shared, tokenizer)))
+    middles, replies = token_ids([p.middle for p in parts], tokenizer), token_ids([p.opening + p.completion for p in parts], tokenizer)
+    rows = [(known[p.beginning], middle + known[p.opening], middle + reply) for p, middle, reply in zip(parts, middles, replies)]
+    first = {p.beginning: i for i, p in reversed(list(enumerate(parts)))}
+    if wrong := [i for i, ids in zip(first.values(), token_ids([parts[i].whole for i in first.values()], tokenizer)) if ids != rows[i][0] + rows[i][2]]:
+        raise FaultError([Fault('the parts of this text have other tokens than the whole', seen=shorten(parts[i].whole), code='tokens') for i in wrong], 'fault in the tokenizer')
+    return rows
+
+def _check_rows(rows: list[tuple], examples: list[dict], max_length: int|None) -> list[Fault]:
+    "What is wrong with the ids; what rows share is looked at once."
+    faults, one = [], {id(s): s.count(CONTROL_TOKENS['<bos>']) == 1 for s, _, _ in rows}
+    for e, (shared, prompt, whole) in zip(examples, rows):
+        head = shared[:1] if one[id(shared)] else shared # the first id stands for the rest of a beginning without another BOS
+        if wrong := check_ids(head + prompt, head + whole): faults.append(Fault(wrong[0], **_place(e), seen=wrong[1], expected=wrong[2], code='tokens'))
+        elif max_length and (n := len(shared) + len(whole)) > max_length:
+            faults.append(Fault(f'{n} tokens', **_place(e), expected=f'at most {max_length}, or data.too_long=drop', code='too-long'))
+    return faults
+
+@no_cycle_search()
 def encode_all(
     examples: list[dict],       # see `fgnb.data`
     tokenizer: Any,             # from `load_tokenizer`
@@ -145,15 +231,13 @@ def encode_all(
     too_long: str = 'refuse'    # refuse | drop
 ) -> list[Encoded]:
     "All `examples` as ids; refuses with every row that cannot be learned, and, unless told to drop them, every one that is too long."
-    texts = [_texts(e) for e in examples]
-    if faults := [f for _, found in texts for f in found]: raise FaultError(faults, 'faults in the rows')
-    prompts, wholes = (token_ids([t[i] for t, _ in texts], tokenizer) for i in (0, 1))
-    over = {i for i, whole in enumerate(wholes) if max_length and len(whole) > max_length}
-    for i, (e, prompt, whole) in enumerate(zip(examples, prompts, wholes)):
-        if wrong := check_ids(prompt, whole): faults.append(Fault(wrong[0], **_place(e), seen=wrong[1], expected=wrong[2], code='tokens'))
-        elif i in over and too_long != 'drop': faults.append(Fault(f'{len(whole)} tokens', **_place(e), expected=f'at most {max_length}, or data.too_long=drop', code='too-long'))
-    if faults: raise FaultError(faults, 'rows that cannot be learned')
-    return [Encoded(e['id'], p, w[len(p):]) for i, (e, p, w) in enumerate(zip(examples, prompts, wholes)) if i not in over]
+    seen = _Seen()
+    found = [_parts(e, seen) for e in examples]
+    if faults := [f for _, wrong in found for f in wrong]: raise FaultError(faults, 'faults in the rows')
+    rows = encode_parts([p for p, _ in found], tokenizer)
+    if faults := _check_rows(rows, examples, None if too_long == 'drop' else max_length): raise FaultError(faults, 'rows that cannot be learned')
+    return [Encoded(e['id'], shared, prompt, whole[len(prompt):]) for e, (shared, prompt, whole) in zip(examples, rows)
+            if not max_length or len(shared) + len(whole) <= max_length]
 
 def encode(
     example: dict, # see `fgnb.data`

@@ -7,7 +7,7 @@ __all__ = ['NAME', 'SOURCES', 'suggest', 'follow', 'outside_refs', 'refuse', 'ch
            'check_arguments']
 
 # %% ../nbs/04_schema.ipynb #1f8f95de
-import copy, difflib, importlib, json, re
+import copy, difflib, importlib, json, marshal, re
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType

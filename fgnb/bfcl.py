@@ -93,7 +93,7 @@ def add_bfcl(
     "Questions and answers as rows of `table`, and what is wrong with them."
     if answers is None:
         return [table.fault('a file of questions without their answers', expected=f'the file of accepted answers as {answer_file} (irrelevance has none: there is no reply to learn)', code='bfcl')]
-    faults = []
+    faults, table.headers['id'] = [], 'id'
     for line, record in questions: faults += _add_question(table, line, record, answers)
     asked = {str(r.get('id')) for _, r in questions}
     return faults + [Fault('an answer to no question', answer_file, column='id', seen=key, expected=f'an id of {table.file}', code='bfcl') for key in answers if key not in asked]

@@ -75,25 +75,30 @@ def _add(table: Table, number: int, record: dict, nested: set[str]) -> list[Faul
     for key in [k for k in out if k in nested]:
         out[key], dropped, arguments = drop_invented(out[key], key)
         null_arguments += arguments
+        dropped.sort(key=lambda p: '.arguments.' not in p) # those a model would have learnt come first
         if dropped: table.note('null keys of a nested column left out: Arrow fills in what a row does not have', number, key, seen=shorten(', '.join(dropped)), expected='JSON text', code='invented-null')
     for path, tool, argument in null_arguments:
         if _nullable(out.get('tools'), tool, argument):
             faults.append(table.fault('null, which the tool allows: given or invented by Arrow, nobody can tell', number, path, seen='null', expected='the column as JSON text', code='invented-null'))
     return faults if faults else add_record(table, number, out)
 
+def _records_of(arrow) -> tuple[set[str], list[dict]]:
+    "The nested columns of an Arrow table, and its rows."
+    import pyarrow as pa
+    nested = {f.name for f in arrow.schema if pa.types.is_nested(f.type)}
+    return nested, [record for batch in arrow.to_batches(max_chunksize=1000) for record in batch.to_pylist()]
+
 def _tables_of(arrow, file: str, sheet: str, split: str) -> tuple[list[Table], list[Fault]]:
     "An Arrow table as one of rows; `split` is that of rows which do not say."
-    import pyarrow as pa
     table, faults = Table(file, sheet), []
-    nested = {f.name for f in arrow.schema if pa.types.is_nested(f.type)}
+    try: nested, records = _records_of(arrow)
+    except Exception as e: # a damaged file may fail only here, with whatever its reader raises
+        return [], [Fault(f'its values cannot be read: {shorten(e, 120)}', file, sheet, expected='a whole file', code='parquet')]
     if nested & {'tools', 'messages', 'conversations', 'trace', 'extra'}:
         table.note('nested columns', column=', '.join(sorted(nested)), expected='JSON text, in which nothing can be invented', code='nested')
-    number = 0
-    for batch in arrow.to_batches(max_chunksize=1000):
-        for record in batch.to_pylist():
-            number += 1
-            faults += _add(table, number, ({'split': split} if split else {}) | {k: v for k, v in record.items() if k != 'split' or v not in (None, '')}, nested)
-    if not number: faults.append(table.fault('nothing in it', expected='at least one row', code='empty'))
+    for number, record in enumerate(records, 1):
+        faults += _add(table, number, ({'split': split} if split else {}) | {k: v for k, v in record.items() if k != 'split' or v not in (None, '')}, nested)
+    if not records: faults.append(table.fault('nothing in it', expected='at least one row', code='empty'))
     return [table], faults
 
 # %% ../nbs/03f_columnar.ipynb #5160c798

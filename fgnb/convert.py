@@ -96,7 +96,7 @@ def convert(
     system: str = ACTIVATION,          # developer message of rows that bring none
     coerce: bool = False,              # read text as a number or truth value where the schema wants one and nothing is lost
     every: bool = False,               # a row for each answer of a conversation, not only for its last
-    skip: bool = False                 # leave faulty rows out, and list them in the report
+    skip: bool = False                 # leave faulty rows out, and list them in the report; a file that cannot be read still stops everything
 ) -> Report:
     "Turn any source into a JSONL that training reads; a `FaultError`, and no file, if anything is wrong."
     sources, out = source if isinstance(source, list) else [source], resolve(out)
@@ -105,7 +105,7 @@ def convert(
     read = read_all(sources, load_tools(tools) if tools is not None else None, system, coerce)
     report = Report(', '.join(map(str, sources)), str(out), rows=read.rows, styles=dict(read.styles))
     examples, faults = _ready(read.examples, read.faults, every, skip)
-    if faults and not skip: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the data; nothing was written')
+    if any(not skip or f.row is None for f in faults): raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the data; nothing was written')
     if not examples: raise FaultError(faults or [Fault('no rows', report.source, code='empty')], 'faults; no row is left to write')
     shared, differ = _shared_tools(examples)
     text = _lines(examples, shared)

@@ -32,13 +32,17 @@ def _spoken(table: Table, number: int, message: dict, place: str) -> tuple[dict,
     said = {'content': reply.content} if reply.content else {}
     return {k: v for k, v in message.items() if k != 'content'} | said | {'tool_calls': [_as_call(c.name, c.arguments) for c in reply.calls]}, []
 
+def _calls_of(message: Any) -> list[dict]:
+    "The entries of `tool_calls` that have the form of a call."
+    calls = message.get('tool_calls') if isinstance(message, dict) else None
+    return [c for c in calls if isinstance(c, dict) and isinstance(c.get('function'), dict)] if isinstance(calls, list) else []
+
 def _named(messages: list) -> list:
     "The messages with every result named after its call."
     waiting, out = [], []
     for m in messages:
         if not isinstance(m, dict): out.append(m); continue
-        calls = m.get('tool_calls') if isinstance(m.get('tool_calls'), list) else []
-        waiting = [(c.get('id'), c['function'].get('name')) for c in calls if isinstance(c, dict) and isinstance(c.get('function'), dict)] if calls else waiting
+        waiting = [(c.get('id'), c['function'].get('name')) for c in _calls_of(m)] or waiting
         if m.get('role') == 'tool' and 'name' not in m and waiting and not isinstance(m.get('content'), (dict, list)):
             at = next((i for i, (key, _) in enumerate(waiting) if key is not None and key == m.get('tool_call_id')), 0)
             if isinstance(waiting[at][1], str): m = {'role': 'tool', 'name': waiting.pop(at)[1]} | {k: v for k, v in m.items() if k != 'role'}
@@ -140,7 +144,7 @@ def _from_trace(row: Row, record: dict) -> tuple[list, list]:
 
 def _check_labels(row: Row, record: dict) -> list[tuple]:
     "A trace's labels against its calls."
-    called = [c['function'].get('name') for m in row.values['messages'] if isinstance(m, dict) for c in m.get('tool_calls') or [] if isinstance(c, dict) and isinstance(c.get('function'), dict)]
+    called = [c['function'].get('name') for m in row.values['messages'] for c in _calls_of(m)]
     needed, name = record.get('tool_needed'), record.get('tool_name')
     if needed is True and not called: return [_problem(row, 'tool_needed', 'a tool is said to be needed, but the trace calls none', True, 'a call in the trace')]
     if needed is False and called: return [_problem(row, 'tool_needed', 'no tool is said to be needed, but the trace calls one', called[0], 'an answer in words')]
@@ -165,7 +169,8 @@ def add_record(
         if key in ('tools', 'functions', 'source', 'extra'): row.values['tools' if key == 'functions' else key] = value
         elif label and label in row.values: faults.append(table.fault('this key occurs twice under different names', number, key, expected='one of them', code='header'))
         elif label: row.values[label] = value; table.headers.setdefault(label, key)
-        elif key not in own:
+        elif key in own: table.headers.setdefault(key, key) # `history` is not the sheet's column here
+        else:
             row.extra[key] = value
             if near := near_field(key, [f for f in COLUMNS if f not in LABELS]):
                 faults.append(table.fault('unknown key, very like a known one', number, key, seen=key, expected=f'{near}, or a name less like it', code='header'))

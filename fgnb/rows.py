@@ -140,10 +140,10 @@ def _history(table: Table, row: Row) -> tuple[list[dict], list[Fault]]:
     if given is None or isinstance(given, str) and not given.strip(): return [], []
     def fault(message): return [], [table.fault(message, row.number, 'history', seen=shorten(given), expected='lines that begin with user: or assistant:, or a JSON list of messages', code='messages')]
     if isinstance(given, str) and given.lstrip()[0] == '[':
-        given, why = parse_json(given)
+        messages, why = parse_json(given)
         if why: return fault(why)
-    messages = given
-    if isinstance(given, str):
+    elif not isinstance(given, str): messages = given
+    else:
         messages = []
         for line in given.strip().split('\n'):
             if said := _SPEAKER.fullmatch(line): messages.append({'role': _SPEAKERS.get(said[1], said[1].lower()), 'content': said[2].strip()})
@@ -222,7 +222,9 @@ def _from_messages(table: Table, row: Row, tools: list[dict], own: bool, system:
     if not found and system and messages[0]['role'] not in ('developer', 'system'): messages = [{'role': 'developer', 'content': system}] + messages
     def place(path):
         head = re.match(r'messages\[\d+\]', path)
-        return path if not head or head[0] not in row.places else row.places[head[0]] + path[head.end():].removeprefix('.content')
+        if not head or head[0] not in row.places: return path
+        place, rest = row.places[head[0]], path[head.end():]
+        return re.sub(r'\.(value|content)$', '', place) if rest == '.role' else place + rest.removeprefix('.content')
     for path, c in changed: table.note('written in the type of the schema', row.number, place(path), seen=json.dumps(c.before), expected=json.dumps(c.after), code='coerced')
     return messages, [table.fault(m, row.number, place(path), seen=seen, expected=expected, code=code) for path, m, seen, expected, code in found]
 

@@ -16,7 +16,7 @@ from .bfcl import add_bfcl
 from .columnar import is_dataset, read_dataset, read_hub, read_parquet
 from .core import Fault, resolve, shorten
 from .records import add_record
-from .tables import (COLUMNS, EXCEL_LIMIT, KEYS, LABELS, LONGEST, REQUIRED, Row, Table, decode, decode_file, field_of, near_field, parse_json, parse_values, plain_name,
+from .tables import (COLUMNS, EXCEL_LIMIT, KEYS, LABELS, LONGEST, REQUIRED, SHAPES, Row, Table, decode, decode_file, field_of, near_field, parse_json, parse_values, plain_name,
                          shape_of, too_long)
 
 # %% ../nbs/04a_sheets.ipynb #5caa81f9
@@ -81,11 +81,12 @@ def _fill_records(table: Table, shape: str, head: list[str], below: list[tuple[i
     if shape.startswith('bfcl'): return [table.fault('questions of the leaderboard in a sheet', expected='its own JSON files', code='bfcl')]
     faults = []
     for n, cells in below:
+        cells = cells + ['']*(len(head)-len(cells))
         odd = [(h, v) for h, v in zip(head, cells) if h and v != '' and not isinstance(v, str) and not field_of(h)]
         faults += [table.fault('the cell holds no text', n, h, seen=str(v), expected='text: format the cell as Text and type it again', code='not-text') for h, v in odd]
         faults += [table.fault('a value under no header', n, f'number {i+1}', seen=shorten(v, 40), expected='a header above it, or an empty cell', code='header')
                    for i, v in enumerate(cells) if v != '' and (i >= len(head) or not head[i])]
-        if not odd: faults += add_record(table, n, {h: _cell(table, n, field_of(h), v)[0] for h, v in zip(head, cells) if h and (v != '' or h in ('output', 'input', 'messages'))})
+        if not odd: faults += add_record(table, n, {h: _cell(table, n, field_of(h), v)[0] for h, v in zip(head, cells) if h and (v != '' or h in SHAPES[shape])})
     return faults
 
 # %% ../nbs/04a_sheets.ipynb #56b3bacf
@@ -112,12 +113,11 @@ def _odd_in(sheet: bytes) -> list[tuple[int, int, str]]:
     return found
 
 def _unreadable_cells(data: bytes) -> dict[str, list[tuple[int, int, str]]]:
-    "Sheet -> (row, column, content) of formulas without a stored value and of error values."
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as book:
-            files = _sheet_files(book)
-            return {name: _odd_in(book.read(file)) for name, file in files.items() if file in book.namelist()}
-    except (zipfile.BadZipFile, KeyError, ElementTree.ParseError, OSError, ValueError): return {} # an old .xls, an .ods; what is no workbook at all calamine says
+    "Sheet -> (row, column, content) of formulas without a stored value and of error values; raises what `zipfile` does for a damaged file."
+    if not zipfile.is_zipfile(io.BytesIO(data)): return {} # an old .xls
+    with zipfile.ZipFile(io.BytesIO(data)) as book:
+        if 'xl/workbook.xml' not in book.namelist(): return {} # an .ods
+        return {name: _odd_in(book.read(file)) for name, file in _sheet_files(book).items() if file in book.namelist()}
 
 def _merged(table: Table, ranges: list, first: int) -> list[Fault]:
     "A fault for every merged range; `first` is the header's row number."
@@ -127,18 +127,29 @@ def _merged(table: Table, ranges: list, first: int) -> list[Fault]:
             for (top, left), (bottom, right) in ranges or []]
 
 # %% ../nbs/04a_sheets.ipynb #b25564a5
+def _open_workbook(data: bytes, file: str) -> tuple[Any, dict, dict, list[Fault]]:
+    "(workbook, name -> sheet, name -> cells that are no values, faults)."
+    from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum
+    def fault(message, expected, code='not-a-workbook'): return None, {}, {}, [Fault(message, file, seen=f'{len(data):,} bytes' if code != 'locked' else '', expected=expected, code=code)]
+    try:
+        book = CalamineWorkbook.from_filelike(io.BytesIO(data))
+        sheets = {m.name: book.get_sheet_by_name(m.name) for m in book.sheets_metadata if m.typ == SheetTypeEnum.WorkSheet and not m.name.startswith('#')}
+    except PasswordError: return fault('the workbook is protected by a password', 'a copy saved without one', 'locked')
+    except (CalamineError, OSError, ValueError) as e: return fault(f'not a workbook: {e}', 'an Excel or OpenDocument file')
+    try: return book, sheets, _unreadable_cells(data), []
+    except Exception as e: # zipfile, zlib and the XML parser each have their own words for it
+        return fault(f'the workbook is damaged: {shorten(e, 80)}', 'a copy saved again by Excel')
+
 def _read_workbook(data: bytes, file: str) -> tuple[list[Table], list[Fault]]:
     "Every worksheet of a workbook."
-    from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
-    try: book = CalamineWorkbook.from_filelike(io.BytesIO(data))
-    except PasswordError: return [], [Fault('the workbook is protected by a password', file, expected='a copy saved without one', code='locked')]
-    except CalamineError as e:
-        return [], [Fault(f'not a workbook: {e}', file, seen=f'{len(data):,} bytes', expected='an Excel or OpenDocument file', code='not-a-workbook')]
-    odd, tables, faults, blank, skipped = _unreadable_cells(data), [], [], [], []
+    from python_calamine import SheetVisibleEnum
+    book, sheets, odd, wrong = _open_workbook(data, file)
+    if wrong: return [], wrong
+    tables, faults, blank, skipped = [], [], [], []
     for meta in book.sheets_metadata:
-        if meta.typ != SheetTypeEnum.WorkSheet or meta.name.startswith('#'):
+        if meta.name not in sheets:
             skipped.append(Fault('left out: ' + ('its name starts with #' if meta.name.startswith('#') else 'no worksheet'), file, meta.name, code='sheet')); continue
-        sheet, table = book.get_sheet_by_name(meta.name), Table(file, meta.name)
+        sheet, table = sheets[meta.name], Table(file, meta.name)
         lines = list(enumerate(sheet.to_python(skip_empty_area=False), 1)) # rows as Excel numbers them
         if not any(c != '' for _, cells in lines for c in cells) and not odd.get(meta.name): blank.append(table); continue
         tables.append(table)

@@ -12,8 +12,8 @@ from .core import Fault, shorten
 from .tables import Row, Table
 
 # %% ../nbs/03e_bfcl.ipynb #3c449b34
-_TYPES = {'dict': 'object', 'float': 'number', 'tuple': 'array', 'list': 'array', 'int': 'integer', 'str': 'string', 'bool': 'boolean', 'String': 'string', 'double': 'number', 'long': 'integer', 'Boolean': 'boolean',
-          'HashMap': 'object', 'ArrayList': 'array', 'Array': 'array'}
+_TYPES = {'dict': 'object', 'float': 'number', 'tuple': 'array', 'list': 'array', 'int': 'integer', 'str': 'string', 'bool': 'boolean',
+          'String': 'string', 'double': 'number', 'long': 'integer', 'Boolean': 'boolean', 'HashMap': 'object', 'ArrayList': 'array', 'Array': 'array'}
 _JSON = {'object', 'number', 'array', 'integer', 'string', 'boolean', 'null'}
 
 def json_schema(
@@ -70,7 +70,8 @@ def gold_messages(
         if not isinstance(ground_truth, list) or not ground_truth: raise _Odd('ground_truth', ground_truth, '[{"function": {"argument": ["accepted", …]}}]')
         calls = []
         for i, entry in enumerate(ground_truth):
-            if not isinstance(entry, dict) or len(entry) != 1 or not isinstance([*entry.values()][0], dict): raise _Odd(f'ground_truth[{i}]', entry, '{"function": {"argument": ["accepted", …]}}')
+            if not isinstance(entry, dict) or len(entry) != 1 or not isinstance([*entry.values()][0], dict):
+                raise _Odd(f'ground_truth[{i}]', entry, '{"function": {"argument": ["accepted", …]}}')
             [(name, arguments)] = entry.items()
             calls.append({'type': 'function', 'function': {'name': name, 'arguments': _arguments_of(arguments, schemas.get(name), f'ground_truth[{i}].{name}')}})
     except _Odd as e: return {}, e.args
@@ -92,7 +93,8 @@ def add_bfcl(
 ) -> list[Fault]:
     "Questions and answers as rows of `table`, and what is wrong with them."
     if answers is None:
-        return [table.fault('a file of questions without their answers', expected=f'the file of accepted answers as {answer_file} (irrelevance has none: there is no reply to learn)', code='bfcl')]
+        return [table.fault('a file of questions without their answers', code='bfcl',
+                            expected=f'the file of accepted answers as {answer_file} (irrelevance has none: there is no reply to learn)')]
     faults, table.headers['id'] = [], 'id'
     for line, record in questions: faults += _add_question(table, line, record, answers)
     asked = {str(r.get('id')) for _, r in questions}
@@ -101,10 +103,12 @@ def add_bfcl(
 def _add_question(table: Table, line: int, record: dict, answers: dict[str, Any]) -> list[Fault]:
     def fault(message, column='', seen='', expected=''): return [table.fault(message, line, column, seen=shorten(seen) if seen != '' else '', expected=expected, code='bfcl')]
     key, turns, functions = str(record.get('id', '')), record.get('question'), record.get('function')
-    if not isinstance(turns, list) or not turns or not all(isinstance(t, list) for t in turns): return fault('a question is a list of turns', 'question', turns, '[[{"role": "user", "content": …}]]')
+    if not isinstance(turns, list) or not turns or not all(isinstance(t, list) for t in turns):
+        return fault('a question is a list of turns', 'question', turns, '[[{"role": "user", "content": …}]]')
     if len(turns) > 1: return fault('a question of several turns', 'question', f'{len(turns)} turns', 'one turn: several are played against classes that are not in the file')
     functions = [functions] if isinstance(functions, dict) else functions
-    if not isinstance(functions, list) or not functions or not all(isinstance(f, dict) for f in functions): return fault('functions are a list of schemas', 'function', functions, '[{"name": …, "parameters": {…}}]')
+    if not isinstance(functions, list) or not functions or not all(isinstance(f, dict) for f in functions):
+        return fault('functions are a list of schemas', 'function', functions, '[{"name": …, "parameters": {…}}]')
     if key not in answers: return fault('no answer to this question', 'id', key, 'the same id among the accepted answers')
     read = [json_schema(f.get('parameters')) for f in functions]
     unknown = [(i, path, kind) for i, (_, us) in enumerate(read) for path, kind in us]

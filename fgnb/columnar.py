@@ -76,10 +76,13 @@ def _add(table: Table, number: int, record: dict, nested: set[str]) -> list[Faul
         out[key], dropped, arguments = drop_invented(out[key], key)
         null_arguments += arguments
         dropped.sort(key=lambda p: '.arguments.' not in p) # those a model would have learnt come first
-        if dropped: table.note('null keys of a nested column left out: Arrow fills in what a row does not have', number, key, seen=shorten(', '.join(dropped)), expected='JSON text', code='invented-null')
+        if dropped:
+            table.note('null keys of a nested column left out: Arrow fills in what a row does not have', number, key,
+                       seen=shorten(', '.join(dropped)), expected='JSON text', code='invented-null')
     for path, tool, argument in null_arguments:
         if _nullable(out.get('tools'), tool, argument):
-            faults.append(table.fault('null, which the tool allows: given or invented by Arrow, nobody can tell', number, path, seen='null', expected='the column as JSON text', code='invented-null'))
+            faults.append(table.fault('null, which the tool allows: given or invented by Arrow, nobody can tell', number, path, seen='null',
+                                      expected='the column as JSON text', code='invented-null'))
     return faults if faults else add_record(table, number, out)
 
 def _records_of(arrow) -> tuple[set[str], list[dict]]:

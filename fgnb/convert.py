@@ -64,6 +64,11 @@ class Report:
         return '\n'.join(lines)
 
 # %% ../nbs/05b_convert.ipynb #c2d9143c
+def _place(example: dict) -> tuple[str, str, int|None]:
+    "File, sheet and row that an example first came from."
+    source = example['source']
+    return str(source.get('file', '')), str(source.get('sheet', '')), source.get('row')
+
 def _shared_tools(examples: list[dict]) -> tuple[list[dict], list[Fault]]:
     "The tools of all rows, each name once, and a note where one name means two tools."
     found, notes, seen = {}, [], set()
@@ -73,7 +78,7 @@ def _shared_tools(examples: list[dict]) -> tuple[list[dict], list[Fault]]:
         for t in e['tools']:
             name = t['function']['name']
             if found.setdefault(name, t) != t and not any(n.seen == name for n in notes):
-                notes.append(Fault('rows declare this tool differently; they keep their own', str(e['source'].get('file', '')), str(e['source'].get('sheet', '')), e['source'].get('row'), 'tools', name, code='tools-differ'))
+                notes.append(Fault('rows declare this tool differently; they keep their own', *_place(e), 'tools', name, code='tools-differ'))
     return list(found.values()), notes
 
 def _lines(examples: list[dict], tools: list[dict]) -> str:
@@ -100,8 +105,7 @@ def convert(
 ) -> Report:
     "Turn any source into a JSONL that training reads; a `FaultError`, and no file, if anything is wrong."
     sources, out = source if isinstance(source, list) else [source], resolve(out)
-    if out.suffix.lower() != '.jsonl': _refuse(out, 'converted rows are JSON lines', 'a name that ends in .jsonl')
-    if any(not str(s).startswith('hub:') and resolve(s).resolve() == out.resolve() for s in sources): _refuse(out, 'this is the source itself', 'another name')
+    _check_out(out, sources)
     read = read_all(sources, load_tools(tools) if tools is not None else None, system, coerce)
     report = Report(', '.join(map(str, sources)), str(out), rows=read.rows, styles=dict(read.styles))
     examples, faults = _ready(read.examples, read.faults, every, skip)
@@ -112,11 +116,15 @@ def convert(
     if lost := changes('the written file', examples, _back(text, shared)): raise FaultError(lost, 'rows changed on their way; nothing was written')
     report.round_trips = round_trip(examples) | {'jsonl': len(examples)}
     report.examples, report.kinds, report.faults = len(examples), dict(Counter(e['kind'] for e in examples)), faults
-    report.coercions = [n for n in read.notes if n.code == 'coerced']
-    report.notes = [n for n in read.notes if n.code != 'coerced'] + differ
+    report.coercions, report.notes = [n for n in read.notes if n.code == 'coerced'], [n for n in read.notes if n.code != 'coerced'] + differ
     if shared: report.tools = str(write_json(out.with_suffix('.tools.json'), shared))
     write_text(out, text)
     return report
+
+def _check_out(out: Path, sources: list) -> None:
+    "Refuse a name that is no JSONL, or that would overwrite a source."
+    if out.suffix.lower() != '.jsonl': _refuse(out, 'converted rows are JSON lines', 'a name that ends in .jsonl')
+    if any(not str(s).startswith('hub:') and resolve(s).resolve() == out.resolve() for s in sources): _refuse(out, 'this is the source itself', 'another name')
 
 def _ready(examples: list[dict], faults: list[Fault], every: bool, skip: bool) -> tuple[list[dict], list[Fault]]:
     "The rows to write, with kinds; of rows that do not go together only the first, where faulty ones are left out."
@@ -126,7 +134,7 @@ def _ready(examples: list[dict], faults: list[Fault], every: bool, skip: bool) -
         faults = faults + [f for f in check_pairs(examples) if str(f) not in before]
     if skip:
         bad = {(f.file, f.sheet, f.row) for f in faults if f.row is not None}
-        examples = [e for e in examples if (str(e['source'].get('file', '')), str(e['source'].get('sheet', '')), e['source'].get('row')) not in bad]
+        examples = [e for e in examples if _place(e) not in bad]
     return [e | {'kind': e['kind'] or kind_of(e)} for e in examples], faults
 
 # %% ../nbs/05b_convert.ipynb #59557334
@@ -142,7 +150,8 @@ def write_table(
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix='.table.'))
     try:
-        if lost := changes(path.name, examples, from_table(_write_aside(aside/'table', path.suffix, table))): raise FaultError(lost, 'rows changed on their way; nothing was written')
+        lost = changes(path.name, examples, from_table(_write_aside(aside/'table', path.suffix, table)))
+        if lost: raise FaultError(lost, 'rows changed on their way; nothing was written')
         os.replace(aside/'table', path)
     finally: shutil.rmtree(aside, ignore_errors=True)
     return path

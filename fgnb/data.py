@@ -113,7 +113,8 @@ def collect(
 ) -> tuple[list[dict], list[Fault]]: # examples without a fault, and all faults
     "The examples and the faults of `read_all`; warns of nulls that Arrow invented."
     read = read_all(paths, tools, system, coerce)
-    if invented := [n for n in read.notes if n.code == 'invented-null']: warnings.warn(f'{len(invented)} rows with invented nulls, which were left out; the first: {invented[0]}', stacklevel=2)
+    if invented := [n for n in read.notes if n.code == 'invented-null']:
+        warnings.warn(f'{len(invented)} rows with invented nulls, which were left out; the first: {invented[0]}', stacklevel=2)
     return read.examples, read.faults
 
 def read_examples(
@@ -153,14 +154,18 @@ def from_table(
 ) -> list[dict]:
     "The examples of a table; a `FaultError` for missing columns, broken JSON, and rows whose `command` or `calls` say something else than their messages."
     missing = [c for c in (*_TEXT, *_JSON) if c not in table.columns]
-    if missing: raise FaultError([Fault('missing columns', 'table', seen=', '.join(map(str, table.columns)), expected=', '.join(missing), code='missing-column')], 'fault in the table')
+    if missing:
+        fault = Fault('missing columns', 'table', seen=', '.join(map(str, table.columns)), expected=', '.join(missing), code='missing-column')
+        raise FaultError([fault], 'fault in the table')
     faults, tools, examples = [], {}, []
     for i, r in enumerate(table.to_dict('records'), 1):
-        values = {k: _value(r[k], i, k, faults) if k != 'tools' else tools[r[k]] if r[k] in tools else tools.setdefault(r[k], _value(r[k], i, k, faults)) for k in _JSON} # rows share their tools, as when read
+        if r['tools'] not in tools: tools[r['tools']] = _value(r['tools'], i, 'tools', faults) # rows share their tools, as they do when read
+        values = {k: tools[r[k]] if k == 'tools' else _value(r[k], i, k, faults) for k in _JSON}
         if faults: continue
         e = {k: r[k] for k in _TEXT} | values
         for column, said in (('command', command), ('calls', call_key)):
-            if column in r and r[column] != said(e): faults.append(Fault('the messages say something else than this column', 'table', '', i, column, shorten(r[column]), shorten(said(e)), 'round-trip'))
+            if column in r and r[column] != said(e):
+                faults.append(Fault('the messages say something else than this column', 'table', '', i, column, shorten(r[column]), shorten(said(e)), 'round-trip'))
         examples.append({k: e[k] for k in ('id', 'tools', 'messages', 'split', 'group', 'kind', 'lang', 'source')} | ({'extra': e['extra']} if e['extra'] else {}))
     if faults: raise FaultError(faults, 'faulty rows in the table')
     return examples
@@ -170,7 +175,7 @@ def _value(text, row: int, column: str, faults: list[Fault]):
     try: value = json.loads(text)
     except (TypeError, ValueError, RecursionError) as e: value = e
     if isinstance(value, list) and all(isinstance(v, dict) for v in value) if column in ('messages', 'tools') else isinstance(value, dict): return value
-    faults.append(Fault('not the JSON text of a list of objects' if column in ('messages', 'tools') else 'not the JSON text of an object', 'table', '', row, column, shorten(text), code='json'))
+    faults.append(Fault('not the JSON text of ' + ('a list of objects' if column in ('messages', 'tools') else 'an object'), 'table', '', row, column, shorten(text), code='json'))
 
 # %% ../nbs/05_data.ipynb #dd6d49fb
 def _through(way: str, table):

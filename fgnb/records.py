@@ -14,8 +14,8 @@ from .replies import NAME_KEYS, notation, read_reply
 from .tables import COLUMNS, KEYS, LABELS, REQUIRED, Row, Table, field_of, near_field, parse_json, shape_of
 
 # %% ../nbs/03d_records.ipynb #6c350aa6
-_ROLE = {'human': 'user', 'gpt': 'assistant', 'chatgpt': 'assistant', 'bing': 'assistant', 'bard': 'assistant', 'model': 'assistant', 'function_call': 'assistant', 'tool_call': 'assistant',
-         'observation': 'tool', 'function': 'tool', 'tool_response': 'tool', 'tool_result': 'tool', 'function_response': 'tool'}
+_ROLE = {'human': 'user', 'gpt': 'assistant', 'chatgpt': 'assistant', 'bing': 'assistant', 'bard': 'assistant', 'model': 'assistant',
+         'function_call': 'assistant', 'tool_call': 'assistant', 'observation': 'tool', 'function': 'tool', 'tool_response': 'tool', 'tool_result': 'tool', 'function_response': 'tool'}
 _KNOWN = {'role', 'content', 'tool_calls', 'name', 'tool_call_id', 'function_call'} # keys of a message that mean something here
 
 def _as_call(name: str, arguments: Any) -> dict: return {'type': 'function', 'function': {'name': name, 'arguments': arguments}}
@@ -74,7 +74,8 @@ def _problem(row: Row, path: str, message: str, seen: Any, expected: str) -> tup
 def _from_sharegpt(row: Row, record: dict) -> tuple[list, list]:
     "(messages, problems) of `conversations`."
     turns, why = parse_json(record['conversations']) if isinstance(record['conversations'], str) else (record['conversations'], '')
-    if why or not isinstance(turns, list): return [], [_problem(row, 'conversations', why or 'a conversation is a list', record['conversations'], '[{"from": "human", "value": …}, …]')]
+    if why or not isinstance(turns, list):
+        return [], [_problem(row, 'conversations', why or 'a conversation is a list', record['conversations'], '[{"from": "human", "value": …}, …]')]
     messages, problems, system = [], [], record.get('system')
     if system: messages.append({'role': 'system', 'content': system}); row.places['messages[0]'] = 'system'
     for i, turn in enumerate(turns):
@@ -87,7 +88,8 @@ def _from_sharegpt(row: Row, record: dict) -> tuple[list, list]:
 
 def _from_alpaca(row: Row, record: dict) -> tuple[list, list]:
     "(messages, problems) of `instruction`, `input`, `output`, `system`, `history`."
-    problems = [_problem(row, k, 'this is said, so it is text', record[k], 'text') for k in ('instruction', 'input', 'output', 'system') if not isinstance(record.get(k) or '', str)]
+    problems = [_problem(row, k, 'this is said, so it is text', record[k], 'text') for k in ('instruction', 'input', 'output', 'system')
+                if not isinstance(record.get(k) or '', str)]
     history, why = parse_json(record['history']) if isinstance(record.get('history'), str) and record['history'].strip() else (record.get('history') or [], '')
     if why or not isinstance(history, list) or not all(isinstance(p, list) and len(p) == 2 for p in history):
         problems.append(_problem(row, 'history', why or 'history is a list of pairs', record.get('history'), '[["command", "answer"], …]'))
@@ -101,8 +103,8 @@ def _from_alpaca(row: Row, record: dict) -> tuple[list, list]:
     return [{'role': role, 'content': text} for role, text, _ in said], []
 
 # %% ../nbs/03d_records.ipynb #20d994c2
-_TYPES = {'str': 'string', 'string': 'string', 'text': 'string', 'int': 'integer', 'integer': 'integer', 'float': 'number', 'number': 'number', 'bool': 'boolean', 'boolean': 'boolean',
-          'list': 'array', 'array': 'array', 'dict': 'object', 'object': 'object'}
+_TYPES = {'str': 'string', 'string': 'string', 'text': 'string', 'int': 'integer', 'integer': 'integer', 'float': 'number', 'number': 'number', 'bool': 'boolean',
+          'boolean': 'boolean', 'list': 'array', 'array': 'array', 'dict': 'object', 'object': 'object'}
 
 def _parameter(given: Any) -> dict:
     "One parameter from a description, the name of a type, or a schema."
@@ -152,7 +154,8 @@ def _check_labels(row: Row, record: dict) -> list[tuple]:
     return []
 
 # %% ../nbs/03d_records.ipynb #48e65801
-_MAKERS = {'sharegpt': (_from_sharegpt, ('conversations', 'system')), 'alpaca': (_from_alpaca, ('instruction', 'input', 'output', 'system', 'history')), 'trace': (_from_trace, ('trace',))}
+_MAKERS = {'sharegpt': (_from_sharegpt, ('conversations', 'system')), 'alpaca': (_from_alpaca, ('instruction', 'input', 'output', 'system', 'history')),
+           'trace': (_from_trace, ('trace',))}
 
 def add_record(
     table: Table, # where the row goes
@@ -162,7 +165,7 @@ def add_record(
     "One object as a row of `table`, and what is wrong with it."
     shape = shape_of(record)
     if shape == 'sheet': return _add_sheet_row(table, number, record)
-    make, own = _MAKERS.get(shape, (None, ('messages',)))
+    own = _MAKERS.get(shape, (None, ('messages',)))[1]
     row, faults = Row(number, {}), []
     for key, value in record.items():
         label = field_of(key) if field_of(key) in LABELS else ''
@@ -175,16 +178,22 @@ def add_record(
             if near := near_field(key, [f for f in COLUMNS if f not in LABELS]):
                 faults.append(table.fault('unknown key, very like a known one', number, key, seen=key, expected=f'{near}, or a name less like it', code='header'))
     if row.values.get('tools') == '': del row.values['tools'] # an empty cell
-    messages, problems = make(row, record) if make else _own_messages(row, record)
-    if not problems: faults += settle(table, row, messages)
+    return faults + _fill_row(table, row, record, shape)
+
+def _fill_row(table: Table, row: Row, record: dict, shape: str) -> list[Fault]:
+    "The messages of a row whose labels are set, and the row into its table if they can be told."
+    make = _MAKERS.get(shape, (_own_messages,))[0]
+    messages, problems = make(row, record)
+    faults = settle(table, row, messages) if not problems else []
     if shape == 'trace' and not problems: problems = _check_labels(row, record)
     if not problems: table.rows.append(row)
-    return faults + [table.fault(m, number, path, seen=seen, expected=expected, code='record') for path, m, seen, expected in problems]
+    return faults + [table.fault(m, row.number, path, seen=seen, expected=expected, code='record') for path, m, seen, expected in problems]
 
 def _own_messages(row: Row, record: dict) -> tuple[list, list]:
     "The messages of a row that calls them so."
     messages, why = parse_json(record['messages']) if isinstance(record['messages'], str) else (copy.deepcopy(record['messages']), '')
-    if why or not isinstance(messages, list): return [], [_problem(row, 'messages', why or 'messages are a list', record['messages'], '[{"role": "user", …}, {"role": "assistant", …}]')]
+    if why or not isinstance(messages, list):
+        return [], [_problem(row, 'messages', why or 'messages are a list', record['messages'], '[{"role": "user", …}, {"role": "assistant", …}]')]
     if messages and all(isinstance(m, dict) and 'from' in m and 'value' in m for m in messages): return _from_sharegpt(row, {'conversations': messages})
     return messages, []
 

@@ -72,7 +72,8 @@ def _pairs_of(table: Table, row: Row, names: list[str]) -> tuple[list[tuple[str,
     if given is None: return [], faults
     if len(names) == 1: names = names*len(given)
     if len(names) == len(given): return list(zip(names, given)), []
-    return [], [table.fault(f'{len(names)} tools, but arguments for {len(given)}', row.number, 'args', seen=shorten(row.values['args']), expected='a JSON list with one object a tool', code='arguments')]
+    return [], [table.fault(f'{len(names)} tools, but arguments for {len(given)}', row.number, 'args', seen=shorten(row.values['args']),
+                            expected='a JSON list with one object a tool', code='arguments')]
 
 # %% ../nbs/04b_rows.ipynb #7e087865
 def _call_of(table: Table, row: Row, tools: dict[str, dict], texts: bool) -> tuple[dict, list[Fault]]:
@@ -91,10 +92,14 @@ def _call_of(table: Table, row: Row, tools: dict[str, dict], texts: bool) -> tup
         place = 'args' if len(pairs) == 1 else f'args.{i+1}'
         if name in tools:
             arguments, changed = _coerced(tools[name], arguments, texts)
-            for c in changed: table.note('written in the type of the schema', row.number, f'{place}.{c.path}', seen=json.dumps(c.before), expected=json.dumps(c.after), code='coerced')
+            _tell(table, row, [(f'{place}.{c.path}', c) for c in changed])
             faults += [fault(m, f'{place}.{path}'.rstrip('.'), seen, expected, 'arguments') for path, m, seen, expected in check_arguments(tools[name], arguments)]
         calls.append({'type': 'function', 'function': {'name': name, 'arguments': arguments}})
     return {'role': 'assistant', 'tool_calls': calls}, faults
+
+def _tell(table: Table, row: Row, changed: list[tuple[str, Coercion]]) -> None:
+    "A note for every value that was written otherwise."
+    for place, c in changed: table.note('written in the type of the schema', row.number, place, seen=json.dumps(c.before), expected=json.dumps(c.after), code='coerced')
 
 def _coerced(tool: dict, arguments: dict, texts: bool) -> tuple[dict, list[Coercion]]:
     "The arguments in the types of the tool's schema, where that loses nothing."
@@ -138,7 +143,9 @@ def _history(table: Table, row: Row) -> tuple[list[dict], list[Fault]]:
     "The messages before the command of a sheet row, and what is wrong with them."
     given = row.values.get('history')
     if given is None or isinstance(given, str) and not given.strip(): return [], []
-    def fault(message): return [], [table.fault(message, row.number, 'history', seen=shorten(given), expected='lines that begin with user: or assistant:, or a JSON list of messages', code='messages')]
+    def fault(message):
+        expected = 'lines that begin with user: or assistant:, or a JSON list of messages'
+        return [], [table.fault(message, row.number, 'history', seen=shorten(given), expected=expected, code='messages')]
     if isinstance(given, str) and given.lstrip()[0] == '[':
         messages, why = parse_json(given)
         if why: return fault(why)
@@ -163,7 +170,8 @@ def sheet_row(
     calls, dump = gold_calls(example), lambda v: json.dumps(v, ensure_ascii=False)
     if calls and messages[-1].get('content'): return {} # a sheet has no place for words beside a call
     cells = {'User Prompt': messages[-2]['content'], 'Tool Name': '\n'.join(c.name for c in calls) or ('ask_back' if example.get('kind') == 'ask_back' else 'none'),
-             'Tool Args': dump([c.arguments for c in calls]) if len(calls) > 1 else dump(calls[0].arguments) if calls else '', 'Reply': '' if calls else text_of(messages[-1].get('content')),
+             'Tool Args': dump([c.arguments for c in calls]) if len(calls) > 1 else dump(calls[0].arguments) if calls else '',
+             'Reply': '' if calls else text_of(messages[-1].get('content')),
              'History': dump(messages[:-2]) if len(messages) > 2 else ''}
     return cells | {name: example.get(name.lower(), '') for name in ('Split', 'Group', 'Kind', 'Lang', 'ID')}
 
@@ -225,7 +233,7 @@ def _from_messages(table: Table, row: Row, tools: list[dict], own: bool, system:
         if not head or head[0] not in row.places: return path
         place, rest = row.places[head[0]], path[head.end():]
         return re.sub(r'\.(value|content)$', '', place) if rest == '.role' else place + rest.removeprefix('.content')
-    for path, c in changed: table.note('written in the type of the schema', row.number, place(path), seen=json.dumps(c.before), expected=json.dumps(c.after), code='coerced')
+    _tell(table, row, [(place(path), c) for path, c in changed])
     return messages, [table.fault(m, row.number, place(path), seen=seen, expected=expected, code=code) for path, m, seen, expected, code in found]
 
 # %% ../nbs/04b_rows.ipynb #7f92a486
@@ -282,4 +290,5 @@ def _labels(table: Table, row: Row) -> tuple[dict[str, str], str, list[Fault]]:
     labels = {k: '' if row.values.get(k) is None else str(row.values[k]).strip() for k in ('split', 'group', 'kind', 'lang', 'id')}
     if not labels['kind'] and isinstance(row.values.get('tool'), str) and row.values['tool'].strip().casefold() in ASK_BACK: labels['kind'] = 'ask_back'
     split = SPLITS.get(labels['split'].casefold())
-    return labels, split or '', [] if split is not None else [table.fault('unknown split', row.number, 'split', seen=labels['split'], expected='train, validation, test or an empty cell', code='split')]
+    if split is not None: return labels, split, []
+    return labels, '', [table.fault('unknown split', row.number, 'split', seen=labels['split'], expected='train, validation, test or an empty cell', code='split')]

@@ -20,7 +20,8 @@ from .tables import (COLUMNS, EXCEL_LIMIT, KEYS, LABELS, LONGEST, REQUIRED, SHAP
                          shape_of, too_long)
 
 # %% ../nbs/04a_sheets.ipynb #5caa81f9
-_all_ = ['COLUMNS', 'EXCEL_LIMIT', 'KEYS', 'LABELS', 'LONGEST', 'REQUIRED', 'Row', 'Table', 'decode', 'field_of', 'parse_json', 'plain_name', 'too_long'] # what a table is belongs to reading it
+_all_ = ['COLUMNS', 'EXCEL_LIMIT', 'KEYS', 'LABELS', 'LONGEST', 'REQUIRED', 'Row', 'Table', 'decode', 'field_of', 'parse_json',
+         'plain_name', 'too_long'] # what a table is belongs to reading it
 
 # %% ../nbs/04a_sheets.ipynb #4fd76f6d
 def _header(table: Table, number: int, cells: list, below: list[tuple[int, list]]) -> tuple[list[str], list[Fault]]:
@@ -102,7 +103,7 @@ def _sheet_files(book: zipfile.ZipFile) -> dict[str, str]:
 def _odd_in(sheet: bytes) -> list[tuple[int, int, str]]:
     "(row, column, content) of formulas without a stored value and of error values in a sheet's XML."
     from openpyxl.utils.cell import coordinate_to_tuple
-    if not re.search(rb'<(?:\w+:)?f[\s>/]|t="e"', sheet): return []
+    if not re.search(rb'<f[\s>/]|:f[\s>/]|t="e"', sheet): return []
     found = []
     for cell in _CELL.finditer(sheet):
         formula, value = re.search(rb'<(?:\w+:)?f(?:\s[^>]*)?(?:/>|>(.*?)</(?:\w+:)?f>)', cell[2], re.S), re.search(rb'<(?:\w+:)?v(?:/>|>(.*?)</)', cell[2], re.S)
@@ -130,7 +131,8 @@ def _merged(table: Table, ranges: list, first: int) -> list[Fault]:
 def _open_workbook(data: bytes, file: str) -> tuple[Any, dict, dict, list[Fault]]:
     "(workbook, name -> sheet, name -> cells that are no values, faults)."
     from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum
-    def fault(message, expected, code='not-a-workbook'): return None, {}, {}, [Fault(message, file, seen=f'{len(data):,} bytes' if code != 'locked' else '', expected=expected, code=code)]
+    def fault(message, expected, code='not-a-workbook'):
+        return None, {}, {}, [Fault(message, file, seen=f'{len(data):,} bytes' if code != 'locked' else '', expected=expected, code=code)]
     try:
         book = CalamineWorkbook.from_filelike(io.BytesIO(data))
         sheets = {m.name: book.get_sheet_by_name(m.name) for m in book.sheets_metadata if m.typ == SheetTypeEnum.WorkSheet and not m.name.startswith('#')}
@@ -216,7 +218,8 @@ def _read_jsonl(data: bytes, file: str) -> tuple[list[Table], list[Fault]]:
 def _add_records(table: Table, records: list[tuple[int, Any]]) -> list[Fault]:
     "Objects with their numbers into `table`."
     shapes = {shape_of(r) for _, r in records if isinstance(r, dict)}
-    if shapes == {'bfcl answers'}: return [table.fault('accepted answers without their questions', expected='the file of questions, beside whose folder this one lies', code='bfcl')]
+    if shapes == {'bfcl answers'}:
+        return [table.fault('accepted answers without their questions', expected='the file of questions, beside whose folder this one lies', code='bfcl')]
     if 'bfcl' in shapes or any('involved_classes' in r for _, r in records if isinstance(r, dict)): return _add_questions(table, records)
     faults = []
     for number, record in records:

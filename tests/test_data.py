@@ -92,7 +92,7 @@ texts = { # name -> (bytes, message)
     'd.jsonl': (b'{"user_content": "on"\n', """d.jsonl, row 1: not valid JSON: Expecting ',' delimiter at character 22 (seen: {"user_content": "on") (expected: one JSON object a line)"""),
     'e.xlsx': (b'no workbook', 'e.xlsx: not a workbook: Cannot detect file format (seen: 11 bytes) (expected: an Excel or OpenDocument file)'),
     'f.csv': (b'', 'f.csv: the file is empty (seen: 0 bytes) (expected: at least one row)'),
-    'g.txt': (b'x', 'g.txt: not a kind of file that is read here (seen: .txt) (expected: .xlsx .xlsm .xls .ods .csv .tsv .jsonl .ndjson)'),
+    'g.txt': (b'x', 'g.txt: not a kind of file that is read here (seen: .txt) (expected: .xlsx .xlsm .xls .ods .csv .tsv .jsonl .ndjson .json .parquet)'),
     '~$h.xlsx': (b'x', "~$h.xlsx: this is Excel's lock file, not the workbook (expected: h.xlsx)"),
 }
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SYSTEM', 'TONGUES', 'Replies', 'Spent', 'Teacher', 'read_list', 'Wish', 'paraphrase', 'fill']
 
-# %% ../nbs/06e_teacher.ipynb #cbc8e4ba
+# %% ../nbs/06e_teacher.ipynb #e0f3f87d
 import hashlib, json, os, re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from .progress import Progress
 from .rewrite import Proposal, copied
 from .schema import check_arguments, suggest
 
-# %% ../nbs/06e_teacher.ipynb #72095dd9
+# %% ../nbs/06e_teacher.ipynb #982bf8b7
 class Replies:
     "The replies that have come so far, in a file that only grows."
     def __init__(self,
@@ -48,7 +48,7 @@ class Replies:
         self.open_line = False
         self.known[row['key']] = row
 
-# %% ../nbs/06e_teacher.ipynb #1802007c
+# %% ../nbs/06e_teacher.ipynb #a8afbe93
 class Spent(Exception): "The limit of requests or money is reached."
 
 @dataclass
@@ -126,7 +126,7 @@ class Teacher:
         self.replies.add({'key': key, 'model': self.model, **answer, 'tokens': tokens})
         return answer
 
-# %% ../nbs/06e_teacher.ipynb #d4786f49
+# %% ../nbs/06e_teacher.ipynb #60ed7416
 def _send(teacher: Teacher, request: dict, retries: int) -> dict:
     "One request with its retries: `text`, `finish` and `tokens`, or `why` there is none."
     openai = need('openai', 'teacher')
@@ -134,7 +134,8 @@ def _send(teacher: Teacher, request: dict, retries: int) -> dict:
     try: reply = teacher.client.with_options(max_retries=retries).chat.completions.create(**request)
     except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as e: return {'why': f'no reply: {type(e).__name__}'}
     except openai.APIStatusError as e:
-        raise FaultError([Fault('the server refuses', teacher.base_url or 'OpenAI', seen=clean(e), expected='a valid key, model and request', code='teacher')], 'fault of the teacher') from None
+        fault = Fault('the server refuses', teacher.base_url or 'OpenAI', seen=clean(e), expected='a valid key, model and request', code='teacher')
+        raise FaultError([fault], 'fault of the teacher') from None
     except ValueError: return {'why': 'the reply is no JSON'}
     choice = (getattr(reply, 'choices', None) or [None])[0]
     text, usage = getattr(getattr(choice, 'message', None), 'content', None), getattr(reply, 'usage', None)
@@ -142,7 +143,7 @@ def _send(teacher: Teacher, request: dict, retries: int) -> dict:
     counts = (getattr(usage, 'prompt_tokens', None), getattr(usage, 'completion_tokens', None))
     return {'text': text, 'finish': choice.finish_reason or '', 'tokens': counts if all(isinstance(c, int) for c in counts) else None}
 
-# %% ../nbs/06e_teacher.ipynb #9589cdf1
+# %% ../nbs/06e_teacher.ipynb #a506e664
 def read_list(
     text: str # a reply
 ) -> tuple[list[str], str]: # (texts, '') or ([], why)
@@ -156,7 +157,7 @@ def read_list(
     if not all(isinstance(v, str) and v.strip() for v in value): return [], 'a list of other things than texts'
     return [' '.join(v.split()) for v in value], ''
 
-# %% ../nbs/06e_teacher.ipynb #c7b5c24f
+# %% ../nbs/06e_teacher.ipynb #02d56e88
 SYSTEM = 'You write what users say to an assistant that calls functions. You answer with a JSON list of strings and nothing else.'
 TONGUES = {'zh': 'Chinese', 'en': 'English'}
 
@@ -213,7 +214,7 @@ def _account(teacher: Teacher, judge: Judge, stopped: str) -> dict:
     return {'rows': len(judge.rows), 'dropped': dict(judge.dropped), 'requests': teacher.requests, 'cached': teacher.cached, 'tokens': teacher.tokens,
             'cost': round(teacher.cost, 6), 'stopped': stopped}
 
-# %% ../nbs/06e_teacher.ipynb #0d848885
+# %% ../nbs/06e_teacher.ipynb #00c4473a
 def paraphrase(
     teacher: Teacher,
     examples: list[dict],       # training rows; those with one command and one call are asked for

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'PATIENCE', 'spells', 'bare', 'child', 'Judge', 'refuse_held_out', 'augment', 'summary', 'augment_splits']
 
-# %% ../nbs/06d_augment.ipynb #3303e751
+# %% ../nbs/06d_augment.ipynb #572e23e5
 import math, random, re, unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from .rewrite import Proposal, Source, copied, joins, moods, swaps, texts
 from .schema import check_arguments
 from .spelling import respell
 
-# %% ../nbs/06d_augment.ipynb #ee522260
+# %% ../nbs/06d_augment.ipynb #c74b575f
 def spells(
     source: Source
 ): # endless iterator of `Proposal` or None
@@ -40,7 +40,7 @@ def spells(
 RULES = {'swap': (swaps, 3), 'correct': (lambda s: swaps(s, correct=True), 1), 'join': (joins, 2), 'mood': (moods, 1), 'copy': (texts, 3), 'spell': (spells, 2),
          'talk': (talk, 0), 'toolless': (toolless, 0), 'ask': (asks, 0)}
 
-# %% ../nbs/06d_augment.ipynb #8fbdfa72
+# %% ../nbs/06d_augment.ipynb #70e2d70c
 def bare(text: str) -> str:
     "A command down to its letters and digits: what two commands share that say the same."
     return ''.join(c for c in unicodedata.normalize('NFKC', text).casefold() if c.isalnum())
@@ -97,7 +97,7 @@ class Judge:
         self.rows.append(row)
         return True
 
-# %% ../nbs/06d_augment.ipynb #d53964ac
+# %% ../nbs/06d_augment.ipynb #47ca1ad7
 def refuse_held_out(examples: list[dict]) -> None:
     "Held-out rows are no source."
     faults = [Fault('a held-out row is no source of training rows', str(e['source'].get('file', '')), str(e['source'].get('sheet', '')), e['source'].get('row'), 'Split',
@@ -138,7 +138,7 @@ def augment(
     others: list[dict] = (),            # rows of another tool set, for commands nobody can serve
     no_call_share: float = 0.0,         # share of all training rows that want no call, filled up with `talk` and `toolless`
     quiet: bool = True                  # print nothing
-) -> tuple[list[dict], dict]: # new rows; `{'rows', 'dropped', 'wanted', 'held_out_calls'}`
+) -> tuple[list[dict], dict]: # new rows; `{'rows', 'dropped', 'wanted', 'no_call_missing', 'held_out_calls'}`
     "New training rows from `examples`, and an account of them."
     refuse_held_out(examples)
     source, judge = Source(list(examples), seed, dict(values or {})), Judge(list(examples), list(held_out))
@@ -148,9 +148,11 @@ def augment(
     got = _run(streams, wanted, judge, bar, spread=not rules)
     bar.close()
     lacking = _lacking([*examples, *judge.rows], no_call_share)
-    got += _run(streams, {'talk': lacking-lacking//2, 'toolless': lacking//2}, judge, Progress('', 1, quiet=True), spread=True)
+    none = _run(streams, {'talk': lacking-lacking//2, 'toolless': lacking//2}, judge, Progress('', 1, quiet=True), spread=True)
+    got += none
     assert {e['group'] for e in judge.rows} <= {e['group'] for e in examples}
-    return judge.rows, {'rows': dict(got), 'dropped': dict(judge.dropped), 'wanted': wanted, 'held_out_calls': _calls_met(judge.rows, held_out)}
+    return judge.rows, {'rows': dict(got), 'dropped': dict(judge.dropped), 'wanted': wanted, 'no_call_missing': lacking-sum(none.values()),
+                        'held_out_calls': _calls_met(judge.rows, held_out)}
 
 def _lacking(rows: list[dict], share: float) -> int:
     "Rows without a call that are missing for this share."
@@ -165,7 +167,7 @@ def _calls_met(rows: list[dict], held_out: list[dict]) -> float:
     asked_for = [e for e in held_out if gold_calls(e)]
     return round(sum(call_key(e) in calls for e in asked_for)/len(asked_for), 4) if asked_for else 0.0
 
-# %% ../nbs/06d_augment.ipynb #061c4da1
+# %% ../nbs/06d_augment.ipynb #09347c6a
 def summary(report: dict) -> str:
     "One line on what came and what was dropped."
     def told(counts): return ', '.join(f'{n} {r}' for r, n in sorted(counts.items(), key=lambda kv: -kv[1])) or 'none'

@@ -14,7 +14,7 @@ from .core import shorten
 from .data import gold_calls
 from .evaluate import misses
 from .page import Html, bar, cell, interval, percent, table
-from .slices import NONE, argument_table, confusion, plot_confusion, slices, tool_table
+from .slices import BROKEN, NONE, argument_table, confusion, plot_confusion, slices, tool_table
 
 # %% ../nbs/11c_findings.ipynb #8e918fd6
 FAULTS = { # error class: in plain words
@@ -48,11 +48,13 @@ def failures_html(texts: list[str], examples: list[dict]) -> Html:
     found, n = failures(texts, examples), len(examples)
     if not found: return Html(f'<p>All {n} test commands are answered exactly right.</p>')
     other, nothing = (sum(f['rows'] for f in found if f['does'] == d) for d in ('something else', 'nothing'))
-    def said(m): return f"{m['command']} → {m['got'] if m['got'] != '(no call)' else shorten(m['reply'] or '(nothing)', 120)}"
-    rows = [{'what went wrong': FAULTS.get(f['verdict'], f['verdict']), 'commands': f['rows'], 'share': percent(f['share']), 'it then does': f['does'],
-             'usual reason': WHY.get(f['verdict'], ''), 'examples': Html('<br>'.join(cell(shorten(said(m), 160)) for m in f['examples']))} for f in found]
+    def said(m):
+        got = m['got'] if m['got'] != '(no call)' else shorten(m['reply'] or '(nothing)', 120)
+        return f'<p><b>{cell(shorten(m["command"], 120))}</b><br>{cell(shorten(got, 160))}<br><span class="note">wanted: {cell(shorten(m["wanted"], 160))}</span></p>'
+    rows = [{'what went wrong': Html(f'<b>{cell(FAULTS[f["verdict"]])}</b><br><span class="note">usual reason: {cell(WHY[f["verdict"]])}</span>'),
+             'commands': f['rows'], 'share': percent(f['share']), 'it then does': f['does'], 'examples': Html(''.join(map(said, f['examples'])))} for f in found]
     return Html(f'<p>Of {n} test commands {other} would do <b>something else</b> than was asked ({percent(other/n)}), and {nothing} would do <b>nothing</b> ({percent(nothing/n)}). '
-                f'Nothing is a nuisance; something else is the figure to watch.</p><div class="code">{table(rows)}</div>')
+                f'Nothing is a nuisance; something else is the figure to watch.</p>{table(rows)}')
 
 # %% ../nbs/11c_findings.ipynb #66a28161
 _DO = {'missing': 'write commands that name {0} in other words and places', 'wrong type': 'write {0} in one type in all rows', 'extra': 'write commands that do not say {0}, and leave it out there',
@@ -65,9 +67,10 @@ def _tool_lines(texts: list[str], examples: list[dict], trained: Counter) -> lis
         lost = int(t['wanted']-round(t['chosen']*t['wanted'])) if t['wanted'] else 0
         if not lost: continue
         others = mixed.loc[name].drop(labels=[name], errors='ignore').sort_values(ascending=False, kind='stable')
-        instead = others.index[0]
-        do = f'write commands for {name}' + (f', and beside each a like one for {instead}' if instead in mixed.index and instead != NONE else ', worded in other ways')
-        lines.append({'where': name, 'misses': lost, 'of': int(t['wanted']), 'what happens': f'mostly {instead} instead', 'what to write': do, 'training rows': trained[name]})
+        instead = ', '.join(f'{n} {k}' for k, n in others.head(3).items() if n)
+        rival = next((k for k in others.index if k not in (NONE, BROKEN) and 2*others[k] >= lost), None)
+        do = f'write commands for {name}, ' + (f'and beside each a like one for {rival}' if rival else 'worded in other ways')
+        lines.append({'where': name, 'misses': lost, 'of': int(t['wanted']), 'what happens': f'instead: {instead}', 'what to write': do, 'training rows': trained[name]})
     unwanted = int(mixed.loc[NONE].drop(labels=[NONE], errors='ignore').sum()) if NONE in mixed.index else 0
     none = sum(not gold_calls(e) for e in examples)
     if unwanted: lines.append({'where': 'no call', 'misses': unwanted, 'of': none or len(examples), 'what happens': 'a call that nobody wanted',

@@ -7,6 +7,7 @@ __all__ = ['OUTCOMES', 'NONE', 'BROKEN', 'SLICES', 'tool_table', 'argument_table
            'learning_curve']
 
 # %% ../nbs/11a_slices.ipynb #e5144eae
+import re
 from collections import Counter
 from typing import Any, Callable
 
@@ -160,7 +161,9 @@ def slices(
 ) -> dict[str, pd.DataFrame]: # name of the slice -> as `evaluate.by`; only slices with two parts or more
     "The rows cut in every way of `SLICES`, each part scored."
     if len(texts) != len(examples): raise ValueError(f'{len(texts)} replies for {len(examples)} rows')
-    return {name: by(texts, examples, key, seed).rename_axis(name) for name, key in SLICES.items() if len({key(e) for e in examples}) > 1}
+    found = {name: by(texts, examples, key, seed).rename_axis(name) for name, key in SLICES.items() if len({key(e) for e in examples}) > 1}
+    counted = lambda t: all(str(k)[:1].isdigit() for k in t.index) # bins go by their number, the rest by size
+    return {name: t.loc[sorted(t.index, key=lambda k: int(re.match(r'\d+', k)[0]))] if counted(t) else t for name, t in found.items()}
 
 # %% ../nbs/11a_slices.ipynb #8192d553
 def learning_curve(

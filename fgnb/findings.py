@@ -27,7 +27,8 @@ WHY = { # error class: the usual reason
     'over-call': 'too few rows without a call, or they do not look like these', 'refused': 'the command is worded like those that want no call, or like none in training',
     'unparsable': 'the reply was cut off, or training was too short', 'unknown tool': 'the name comes from another prompt; training was too short',
     'wrong tool': 'two functions whose descriptions or commands are alike', 'missing call': 'too few commands that want several things at once',
-    'extra call': 'commands of one function often stand beside another in training', 'missing argument': 'it is left out in too many rows, or named in words the model does not know',
+    'extra call': 'commands of one function often stand beside another in training',
+    'missing argument': 'it is left out in too many rows, or named in words the model does not know',
     'extra argument': 'training rows give it where the command does not say it', 'wrong type': 'training rows write it in several types',
     'hallucinated argument': 'the model fills in what it saw in training; values in training are too few', 'wrong value': 'the value is read from another part of the command'}
 
@@ -53,11 +54,13 @@ def failures_html(texts: list[str], examples: list[dict]) -> Html:
         return f'<p><b>{cell(shorten(m["command"], 120))}</b><br>{cell(shorten(got, 160))}<br><span class="note">wanted: {cell(shorten(m["wanted"], 160))}</span></p>'
     rows = [{'what went wrong': Html(f'<b>{cell(FAULTS[f["verdict"]])}</b><br><span class="note">usual reason: {cell(WHY[f["verdict"]])}</span>'),
              'commands': f['rows'], 'share': percent(f['share']), 'it then does': f['does'], 'examples': Html(''.join(map(said, f['examples'])))} for f in found]
-    return Html(f'<p>Of {n} test commands {other} would do <b>something else</b> than was asked ({percent(other/n)}), and {nothing} would do <b>nothing</b> ({percent(nothing/n)}). '
+    return Html(f'<p>Of {n} test commands {other} would do <b>something else</b> than was asked ({percent(other/n)}), '
+                f'and {nothing} would do <b>nothing</b> ({percent(nothing/n)}). '
                 f'Nothing is a nuisance; something else is the figure to watch.</p>{table(rows)}')
 
 # %% ../nbs/11c_findings.ipynb #66a28161
-_DO = {'missing': 'write commands that name {0} in other words and places', 'wrong type': 'write {0} in one type in all rows', 'extra': 'write commands that do not say {0}, and leave it out there',
+_DO = {'missing': 'write commands that name {0} in other words and places', 'wrong type': 'write {0} in one type in all rows',
+       'extra': 'write commands that do not say {0}, and leave it out there',
        'wrong value': 'write commands that differ in {0} only, with the other values beside it', 'made up': 'write commands with many different values of {0}'}
 
 def _tool_lines(texts: list[str], examples: list[dict], trained: Counter) -> list[dict]:
@@ -126,7 +129,8 @@ def slices_html(
     seed: int = 42
 ) -> Html:
     "Every slice with two parts or more as a table with bars."
-    found, heads = slices(texts, examples, seed), {'rows': 'rows', 'right': 'exactly right', 'within': '95 % interval', 'picture': '0 to 100 %', 'most common miss': 'most common miss'}
+    found = slices(texts, examples, seed)
+    heads = {'rows': 'rows', 'right': 'exactly right', 'within': '95 % interval', 'picture': '0 to 100 %', 'most common miss': 'most common miss'}
     if not found: return Html('<p class="note">The test commands are all of one sort: one language, one kind, one length.</p>')
     def part(name, t):
         rows = [{name: str(k), 'rows': int(r['rows']), 'right': percent(r['exact_match']), 'within': interval({'low': r['low'], 'high': r['high']}),

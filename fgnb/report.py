@@ -61,7 +61,8 @@ def headline(run: Run) -> str:
     drawn = ''.join(f'<div class="card"><div>{cell(a)}</div><div class="big">{cell(b)}</div><div class="note">{cell(c)}</div></div>'
                     for a, b, c in cards)
     right = round(tuned['value']*tuned['n'])
-    return (f'<p class="lead"><b>{cell(of_hundred(tuned))}</b></p><p>Of {tuned["n"]} test commands the tuned model answers <b>{right} exactly right ({percent(tuned["value"])})</b>; '
+    return (f'<p class="lead"><b>{cell(of_hundred(tuned))}</b></p>'
+            f'<p>Of {tuned["n"]} test commands the tuned model answers <b>{right} exactly right ({percent(tuned["value"])})</b>; '
             f'before tuning it was {percent(base["value"])}.</p><div class="cards">{drawn}</div>'
             f'<table class="bars"><tr><td>before</td><td>{bar(base, False)}</td></tr><tr><td>after</td><td>{bar(tuned, True)}</td></tr>'
             f'<tr><td></td><td><div class="scale"><span>0 %</span><span>50 %</span><span>100 %</span></div></td></tr></table>'
@@ -268,7 +269,8 @@ def provenance_part(run: Run) -> str:
 SECTIONS = [('Result', headline, '04_inference_test'), ('What fails', failures_part, '04_inference_test'), ('What to write next', advice_part, '04_inference_test'),
             ('Data', data_part, '01_data_preview'), ('A row as the model sees it', row_part, '01_data_preview'),
             ('Length of rows', lengths_part, '01_data_preview'), ('Training', loss_part, '03_quick_finetune'), ('Scores', scores_part, '04_inference_test'),
-            ('Slices', slices_part, '04_inference_test'), ('Before and after', flips_part, '04_inference_test'), ('Misses', misses_part, '04_inference_test'), ('Exported files', exports_part, '05_export'),
+            ('Slices', slices_part, '04_inference_test'), ('Before and after', flips_part, '04_inference_test'), ('Misses', misses_part, '04_inference_test'),
+            ('Exported files', exports_part, '05_export'),
             ('Where this comes from', provenance_part, 'fgnb run')]
 
 def _not_whole(manifest: dict) -> str:

@@ -20,6 +20,7 @@ from .flips import FlipReport, flip_report
 from .folder import Run
 from .format import Call, render_call
 from .infer import find_run, load_model, predict, prompt_of
+from .judge import EXACT, Tolerance
 from .llamacpp import LlamaCpp
 from .schema import load_tools
 from .served import server_replies
@@ -136,11 +137,13 @@ def examine(
     source: str|Path|Run,
     rows: list[dict],
     seed: int = 42,
+    tolerance: Tolerance = EXACT, # the metrics it changes are told as well, under names of their own
     **options # of `replies_of`
 ) -> dict: # source, kind, rows, scores (metric -> `Metric`), verdicts and misses (tables), texts
     "Let a source answer the rows, and score it."
     texts = replies_of(source, rows, **options)
-    return {'source': source.name if isinstance(source, Run) else str(source), 'kind': kind_of(source), 'rows': len(rows), 'scores': score(texts, rows, seed),
+    scores = score(texts, rows, seed) | (score(texts, rows, seed, tolerance) if tolerance != EXACT else {})
+    return {'source': source.name if isinstance(source, Run) else str(source), 'kind': kind_of(source), 'rows': len(rows), 'scores': scores,
             'verdicts': verdicts(texts, rows), 'misses': misses(texts, rows), 'texts': texts}
 
 def exam_record(

@@ -121,7 +121,8 @@ def advise(
     "What the declarations cost in full, compact, and learnt by heart."
     import pandas as pd
     messages = [{'role': 'developer', 'content': system}, {'role': 'user', 'content': ''}]
-    forms = {'full': (tools, 'is read from the prompt'), 'compact': (compact(tools), 'is read from the prompt, less surely'), 'by heart': ([], 'needs a new training, 50 to 100 rows a function')}
+    forms = {'full': (tools, 'is read from the prompt'), 'compact': (compact(tools), 'is read from the prompt, less surely'),
+             'by heart': ([], 'needs a new training, 50 to 100 rows a function')}
     costs = [(form, *count_tokens([''.join(map(render_declaration, ts)), render(messages, ts, True)], tokenizer), new) for form, (ts, new) in forms.items()]
     full = costs[0][2]
     return pd.DataFrame([(form, declared, prompt, full-prompt, new) for form, declared, prompt, new in costs], columns=['form', 'declarations', 'prompt', 'saved', 'new_function'])
@@ -149,6 +150,7 @@ def lint_report(
         lines += ['', name or '(no name)', *dict.fromkeys(_line(f) for f in sorted(findings, key=lambda f: SEVERITIES.index(f.severity)) if f.tool == name)]
     if len(pairs := alike(usable)): lines += ['', f'functions that read alike (score of {ALIKE} or more)', *(f'  {p.score:3}  {p.a} / {p.b}' for p in pairs.itertuples())]
     if tokenizer and usable:
-        lines += ['', 'tokens of the declarations in every prompt', *(f'  {r.form:9}{r.declarations:6}  (a new function {r.new_function})' for r in advise(usable, tokenizer).itertuples())]
+        lines += ['', 'tokens of the declarations in every prompt',
+                  *(f'  {r.form:9}{r.declarations:6}  (a new function {r.new_function})' for r in advise(usable, tokenizer).itertuples())]
         lines += [f'  {r.tokens:6}  {r.tool}' for r in cost_table(usable, tokenizer).head(5).itertuples()]
     return '\n'.join(lines + [f'\nwarning: {w}' for w in cautions(usable)])

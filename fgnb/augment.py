@@ -148,8 +148,7 @@ def augment(
     got = _run(streams, wanted, judge, bar, spread=not rules)
     bar.close()
     lacking = _lacking([*examples, *judge.rows], no_call_share)
-    none = _run(streams, {'talk': lacking-lacking//2, 'toolless': lacking//2}, judge, Progress('', 1, quiet=True), spread=True)
-    got += none
+    got += (none := _run(streams, {'talk': lacking-lacking//2, 'toolless': lacking//2}, judge, Progress('', 1, quiet=True), spread=True))
     assert {e['group'] for e in judge.rows} <= {e['group'] for e in examples}
     return judge.rows, {'rows': dict(got), 'dropped': dict(judge.dropped), 'wanted': wanted, 'no_call_missing': lacking-sum(none.values()),
                         'held_out_calls': _calls_met(judge.rows, held_out)}

@@ -109,8 +109,7 @@ def convert(
     read = read_all(sources, load_tools(tools) if tools is not None else None, system, coerce)
     report = Report(', '.join(map(str, sources)), str(out), rows=read.rows, styles=dict(read.styles))
     examples, faults = _ready(read.examples, read.faults, every, skip)
-    if any(not skip or f.row is None for f in faults): raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the data; nothing was written')
-    if not examples: raise FaultError(faults or [Fault('no rows', report.source, code='empty')], 'faults; no row is left to write')
+    _check_rows(examples, faults, skip, report.source)
     shared, differ = _shared_tools(examples)
     text = _lines(examples, shared)
     if lost := changes('the written file', examples, _back(text, shared)): raise FaultError(lost, 'rows changed on their way; nothing was written')
@@ -120,6 +119,11 @@ def convert(
     if shared: report.tools = str(write_json(out.with_suffix('.tools.json'), shared))
     write_text(out, text)
     return report
+
+def _check_rows(examples: list[dict], faults: list[Fault], skip: bool, source: str) -> None:
+    "Refuse what must not be written: faults nobody asked to skip, or no row at all."
+    if any(not skip or f.row is None for f in faults): raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the data; nothing was written')
+    if not examples: raise FaultError(faults or [Fault('no rows', source, code='empty')], 'faults; no row is left to write')
 
 def _check_out(out: Path, sources: list) -> None:
     "Refuse a name that is no JSONL, or that would overwrite a source."

@@ -15,7 +15,8 @@ from .tables import COLUMNS, KEYS, LABELS, REQUIRED, Row, Table, field_of, near_
 
 # %% ../nbs/03d_records.ipynb #6c350aa6
 _ROLE = {'human': 'user', 'gpt': 'assistant', 'chatgpt': 'assistant', 'bing': 'assistant', 'bard': 'assistant', 'model': 'assistant',
-         'function_call': 'assistant', 'tool_call': 'assistant', 'observation': 'tool', 'function': 'tool', 'tool_response': 'tool', 'tool_result': 'tool', 'function_response': 'tool'}
+         'function_call': 'assistant', 'tool_call': 'assistant', 'observation': 'tool', 'function': 'tool', 'tool_response': 'tool', 'tool_result': 'tool',
+         'function_response': 'tool'}
 _KNOWN = {'role', 'content', 'tool_calls', 'name', 'tool_call_id', 'function_call'} # keys of a message that mean something here
 
 def _as_call(name: str, arguments: Any) -> dict: return {'type': 'function', 'function': {'name': name, 'arguments': arguments}}

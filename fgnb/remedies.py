@@ -148,7 +148,7 @@ def union(schema: dict, place: str, root: dict) -> Remedy|None:
     else: left = [m for m in members if _kind(m) != 'null']; optional = len(left) < len(members)
     if optional and place != 'property': return None
     inner = left[0] if len(left) == 1 else _as_enum(left) if key != 'allOf' and left else None
-    if inner is None and key != 'allOf' and left and all(_kind(m) in ('integer', 'number') and set(m) <= {'type', 'title'} for m in left) and key == 'anyOf': inner = {'type': 'number'}
+    if inner is None and key == 'anyOf' and left and all(_kind(m) in ('integer', 'number') and set(m) <= {'type', 'title'} for m in left): inner = {'type': 'number'}
     new = merged(rest, inner)
     if new is None: return None
     what = 'its one member written out' if len(left) == 1 else f"one {new.get('type', 'schema')} for all members"

@@ -176,7 +176,8 @@ def _workbook(data: bytes, file: str, faults: list[Fault]) -> Tables:
     except CalamineError as e: refuse(f'not a workbook: {e}', file, seen=f'{len(data):,} bytes', expected='an Excel or OpenDocument file', code='not-a-workbook')
     for name, cells in _unreadable_cells(data).items():
         if name.startswith('#'): continue
-        faults += [Fault('a formula without a stored value, or an error value', file, name, r, f'number {c}', shorten(text, 40), 'the value itself', 'formula') for r, c, text in cells]
+        faults += [Fault('a formula without a stored value, or an error value', file, name, r, f'number {c}', shorten(text, 40), 'the value itself', 'formula')
+                   for r, c, text in cells]
     sheets = [book.get_sheet_by_name(m.name) for m in book.sheets_metadata if m.typ == SheetTypeEnum.WorkSheet and not m.name.startswith('#')]
     return [(s.name, list(enumerate(s.to_python(skip_empty_area=False), 1)), s.merged_cell_ranges or []) for s in sheets]
 
@@ -208,7 +209,8 @@ def _header(headers: list, tell, number: int) -> list[str]|None:
         near = suggest(h, [n for n in names if len(n) > 3]) if h and not f else ''
         if near.endswith('(nearest)'): tell('unknown column, very like a known one', number, h, h, near)
     if missing := [COLUMNS[f][0] for f in ('function', 'name') if f not in fields]:
-        tell(f'missing column {", ".join(missing)}', number, '', ', '.join(h for h in heads if h), 'Function (函数), Parameter (参数), and any of Description, Type, Required, Enum, Default')
+        tell(f'missing column {", ".join(missing)}', number, '', ', '.join(h for h in heads if h),
+             'Function (函数), Parameter (参数), and any of Description, Type, Required, Enum, Default')
         return None
     if others := [h for f, h in zip(fields, heads) if h and not f]: warnings.warn(f'columns that say nothing about tools: {", ".join(others)}', stacklevel=4)
     return fields

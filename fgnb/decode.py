@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['FEW', 'Sampling', 'Decoded', 'can_decode_fast', 'Decoder', 'ranked', 'argument_chances']
 
-# %% ../nbs/09c_decode.ipynb #c6cd802d
+# %% ../nbs/09c_decode.ipynb #cbef2a12
 import heapq, math, zlib
 from dataclasses import dataclass
 from typing import Any
 
 from .calls import Reply, by_key, render_value
-from .closing import check_budget, finish
+from .closing import Matchers, check_budget, finish
 from .core import Fault, FaultError, need
 from .format import CONTROL_TOKENS
 from .grammar import Matcher
 from .prefix import _normed, _prefix_attention, _turned, rotary
 
-# %% ../nbs/09c_decode.ipynb #4b41032d
+# %% ../nbs/09c_decode.ipynb #ab6b4a0d
 def _layer(layer, config, x, rotation, attend):
     "One layer of Gemma 3 over x [..., hidden]; `attend` takes queries, keys and values [..., heads, d]."
     import torch.nn.functional as F
@@ -79,7 +79,7 @@ class _Rows:
         self.length = self.length + count
         return _normed(self.model.model.norm, x[row[:, 0], count-1])
 
-# %% ../nbs/09c_decode.ipynb #06882df8
+# %% ../nbs/09c_decode.ipynb #3ba2ca84
 @dataclass(frozen=True)
 class Sampling:
     "How a token is drawn."
@@ -140,7 +140,7 @@ class _Reply:
         n = len(ids)
         return Decoded(ids, (self.chances+[1.0]*n)[:n], (self.options+[[]]*n)[:n], closed=n != len(self.chances))
 
-# %% ../nbs/09c_decode.ipynb #e3f4cea0
+# %% ../nbs/09c_decode.ipynb #38e2d804
 _CALL = CONTROL_TOKENS['<start_function_call>']
 FEW = 512 # allowed tokens up to which only their rows of the head are computed
 
@@ -162,6 +162,7 @@ class Decoder:
     ):
         if why := can_decode_fast(model): raise FaultError([Fault(f'no fast decoding: {why}', expected='a Gemma 3 text model', code='model')], 'fault')
         self.model, self.tokenizer, self.keep, self.prefixes = (model.get_base_model() if hasattr(model, 'get_base_model') else model).eval(), tokenizer, keep, {}
+        self.starts = Matchers(tokenizer) # grammars of the tools it has seen
         self.passes = self.fed = 0 # forward passes behind the prefix, and ids fed in them
 
     def prefix(self, ids: tuple[int, ...]) -> list[tuple]:
@@ -227,7 +228,7 @@ class Decoder:
                 rows.keep([i for i, r in enumerate(live) if going(r)])
                 live = [r for r in live if going(r)]
 
-# %% ../nbs/09c_decode.ipynb #8bda0a62
+# %% ../nbs/09c_decode.ipynb #00452fda
 def _no_call(d: Decoded) -> bool: return d.ids[0] != _CALL
 
 def _weigh(d: Decoded, before: list[float]) -> None:
@@ -263,7 +264,7 @@ def ranked(
         if not todo: break
     return sorted(found.values(), key=lambda d: -d.chance)[:n]
 
-# %% ../nbs/09c_decode.ipynb #ba46e9be
+# %% ../nbs/09c_decode.ipynb #758e67fb
 def argument_chances(
     decoded: Decoded,
     reply: Reply,     # the same, parsed

@@ -80,6 +80,7 @@ class InferConfig:
     "How replies are decoded."
     max_new_tokens: int = 128
     batch_size: int = 16
+    grammar: bool = True         # only replies that can be read and that fit the tools; false leaves the model free
 
 @dataclass
 class ExportConfig:

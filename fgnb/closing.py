@@ -76,7 +76,8 @@ def check_budget(
 ) -> None:
     "Refuse a budget that has no room for any reply."
     need_ = max((len(least_tokens(m, tokenizer)) for m in starts), default=0)
-    if budget < need_: raise FaultError([Fault('too few new tokens for any valid reply', column='infer.max_new_tokens', seen=str(budget), expected=f'at least {need_}', code='budget')], 'fault')
+    if budget < need_:
+        raise FaultError([Fault('too few new tokens for any valid reply', column='infer.max_new_tokens', seen=str(budget), expected=f'at least {need_}', code='budget')], 'fault')
 
 # %% ../nbs/09b_closing.ipynb #4abe5203
 class _Mask:

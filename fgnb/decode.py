@@ -136,9 +136,11 @@ class _Reply:
         self.next = [int(allowed[at]), *self.forced()]
 
     def result(self, tokenizer, budget: int) -> Decoded:
+        chosen = list(self.matcher.ids)
         ids = finish(self.matcher, tokenizer, budget)
-        n = len(ids)
-        return Decoded(ids, (self.chances+[1.0]*n)[:n], (self.options+[[]]*n)[:n], closed=n != len(self.chances))
+        kept = next((i for i, (a, b) in enumerate(zip(ids, chosen)) if a != b), min(len(ids), len(chosen))) # a reply that was closed leaves its way
+        lost = len(ids)-kept
+        return Decoded(ids, self.chances[:kept]+[1.0]*lost, self.options[:kept]+[[] for _ in range(lost)], closed=ids != chosen)
 
 # %% ../nbs/09c_decode.ipynb #38e2d804
 _CALL = CONTROL_TOKENS['<start_function_call>']
@@ -236,6 +238,14 @@ def _weigh(d: Decoded, before: list[float]) -> None:
     d.chances[:len(before)] = before
     if _no_call(d) and d.options[0]: d.chances = [1-dict(d.options[0]).get(_CALL, 0.0)] + [1.0]*(len(d.ids)-1)
 
+def _fork(d: Decoded, given: list[int], open_: list, tried: set) -> None:
+    "Put the ways that leave a reply behind what it was given into the heap `open_`, the likeliest on top."
+    for i in range(max(0, len(given)-1), 1 if _no_call(d) else len(d.ids)):
+        for token, p in d.options[i]:
+            way = (*d.ids[:i], token)
+            if way not in tried and (i or not given) and token != d.ids[i]: heapq.heappush(open_, (-math.prod(d.chances[:i])*p, way, [*d.chances[:i], p]))
+            tried.add(way)
+
 def ranked(
     decoder: Decoder,
     prompt: list[int],
@@ -249,18 +259,15 @@ def ranked(
     todo: list[tuple[list[float], list[int]]] = [([], [])]
     for _ in range(rounds+1):
         batch = decoder.decode([prompt]*len(todo), [start.copy() for _ in todo], budget, given=[g for _, g in todo], wide=n+1)
-        first = batch[0].options[0] if not tried else first
+        if not tried: first = batch[0].options[0]
         for (before, given), d in zip(todo, batch):
             if given: d.options[0] = first
             _weigh(d, before)
             found.setdefault('' if _no_call(d) else decoder.tokenizer.decode(d.ids), d)
-            for i in range(max(0, len(given)-1), 1 if _no_call(d) else len(d.ids)):
-                for token, p in d.options[i]:
-                    way = (*d.ids[:i], token)
-                    if way not in tried and (i or not given) and token != d.ids[i]: heapq.heappush(open_, (-math.prod(d.chances[:i])*p, way, [*d.chances[:i], p]))
-                    tried.add(way)
+            _fork(d, given, open_, tried)
         least = sorted((d.chance for d in found.values()), reverse=True)[:n]
-        todo = [(c, list(w)) for _, w, c in (heapq.heappop(open_) for _ in range(min(n, len(open_)))) ] if len(least) < n or open_ and -open_[0][0] > least[-1] else []
+        if len(least) == n and not (open_ and -open_[0][0] > least[-1]): break
+        todo = [(c, list(w)) for _, w, c in (heapq.heappop(open_) for _ in range(min(n, len(open_))))]
         if not todo: break
     return sorted(found.values(), key=lambda d: -d.chance)[:n]
 

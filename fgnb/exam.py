@@ -18,7 +18,8 @@ from .schema import check_arguments
 # %% ../nbs/10c_exam.ipynb #838d72f4
 _NAMES = ['a', 'b', 'Name', 'name2', '开关', 'level', 'z_z', 'type', 'required', 'x-y', 'long_property_name']
 _WORDS = ['a', 'ab', 'abc', '', '红', '蓝 色', 'x,y', '{z}', '12', 'true', 'RUN', 'RUN_ACROSS', 'None', 'line\nbreak', '<b>']
-_PATTERNS = ['^[A-Z]{2}[0-9]+$', r'^\d{3}-\d{4}$', r'^[a-z]+@[a-z]+\.com$', 'b', '^a|b$', r'^(?=.*\d)[a-z\d]{3,}$', '^[\u4e00-\u9fff]{2,4}$', '^#[0-9a-fA-F]{6}$', r'^\S+ \S+$', r'^(?!no)\w+$']
+_PATTERNS = ['^[A-Z]{2}[0-9]+$', r'^\d{3}-\d{4}$', r'^[a-z]+@[a-z]+\.com$', 'b', '^a|b$', r'^(?=.*\d)[a-z\d]{3,}$',
+             '^[\u4e00-\u9fff]{2,4}$', '^#[0-9a-fA-F]{6}$', r'^\S+ \S+$', r'^(?!no)\w+$']
 _LEAVES = {
     'string': lambda r: {'type': 'string'},
     'boolean': lambda r: {'type': 'boolean'},
@@ -84,7 +85,8 @@ def random_model(
     torch, transformers = need('torch', 'train'), need('transformers', 'train')
     torch.manual_seed(seed)
     config = transformers.Gemma3TextConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-                                           head_dim=32, query_pre_attn_scalar=32, sliding_window=16, layer_types=['sliding_attention', 'full_attention'], initializer_range=0.1*spread)
+                                           head_dim=32, query_pre_attn_scalar=32, sliding_window=16, layer_types=['sliding_attention', 'full_attention'],
+                                           initializer_range=0.1*spread)
     return transformers.Gemma3ForCausalLM(config).eval()
 
 @dataclass

@@ -74,7 +74,8 @@ def _answer_batch(model, tokenizer, budget: int, decoder: Decoder|None, matchers
     def free(prompts, tools): return [Decoded(ids, [], []) for ids in generate_ids(model, prompts, budget)]
     def plain(prompts, tools): return [Decoded(ids, [], []) for ids in plain_ids(model, tokenizer, prompts, [matchers.start(t) for t in tools], budget)]
     def fast(prompts, tools): return decoder.decode(prompts, [matchers.start(t) for t in tools], budget, sampling)
-    if sampling and not decoder: raise FaultError([Fault('sampling is done under a grammar, on a Gemma 3 text model', column='infer.grammar', expected='true', code='choice')], 'fault')
+    if sampling and not decoder:
+        raise FaultError([Fault('sampling is done under a grammar, on a Gemma 3 text model', column='infer.grammar', expected='true', code='choice')], 'fault')
     return free if matchers is None else fast if decoder else plain
 
 def decode_rows(
@@ -153,8 +154,10 @@ class Answer(Reply):
         "Carry out the calls in their order, after the names and arguments of all of them were checked."
         tools, faults = {t['function']['name']: t for t in self.tools}, []
         for i, call in enumerate(self.calls, 1):
-            if call.name not in tools or call.name not in functions: faults.append(Fault('no such function', column=call.name, row=i, expected=', '.join(functions), code='unknown-tool'))
-            else: faults += [Fault(m, column=f'{call.name}.{path}', row=i, seen=seen, expected=wanted, code='argument') for path, m, seen, wanted in check_arguments(tools[call.name], call.arguments)]
+            if call.name not in tools or call.name not in functions:
+                faults.append(Fault('no such function', column=call.name, row=i, expected=', '.join(functions), code='unknown-tool'))
+            else: faults += [Fault(m, column=f'{call.name}.{path}', row=i, seen=seen, expected=wanted, code='argument')
+                             for path, m, seen, wanted in check_arguments(tools[call.name], call.arguments)]
         if faults: raise FaultError(faults, 'faults in the calls; none was carried out')
         return [functions[c.name](**c.arguments) for c in self.calls]
 
@@ -235,7 +238,8 @@ class Caller:
     ) -> Answer:
         "Answer one command."
         if n < 2: return self.batch([text], sampling=sampling)[0]
-        if not self.decoder: raise FaultError([Fault('other replies are found under a grammar, on a Gemma 3 text model', column='infer.grammar', expected='true', code='choice')], 'fault')
+        if not self.decoder:
+            raise FaultError([Fault('other replies are found under a grammar, on a Gemma 3 text model', column='infer.grammar', expected='true', code='choice')], 'fault')
         prompt = self.tokenizer(prompt_of(self.rows([text])[0]), add_special_tokens=False)['input_ids']
         made = ranked(self.decoder, prompt, self.decoder.starts.start(self.tools), self.max_new_tokens, n)
         first, *others = [as_answer(text, d, self.tokenizer, self.tools) for d in made]

@@ -154,7 +154,8 @@ def _small_number(s: dict, kind: str, body: str) -> str:
     "A short number that fits."
     near = [0, 1, *(n for k in ('minimum', 'exclusiveMinimum', 'maximum', 'exclusiveMaximum') if k in s for d in (0, 1, -1) for n in (math.floor(s[k])+d, math.ceil(s[k])+d)),
             *(n*s.get('multipleOf', 1) for n in range(-9, 10))]
-    middle = [(s.get('minimum', s.get('exclusiveMinimum', 0))+s.get('maximum', s.get('exclusiveMaximum', 0)))/2, s.get('minimum', 0), s.get('maximum', 0)] if kind == 'number' else []
+    low, high = s.get('minimum', 0), s.get('maximum', 0)
+    middle = [(s.get('minimum', s.get('exclusiveMinimum', 0))+s.get('maximum', s.get('exclusiveMaximum', 0)))/2, low, high] if kind == 'number' else []
     fits = [str(n) for n in near+middle if re.fullmatch(body, str(n)) and _valid(s | {'type': kind}, n)]
     return min(fits, key=len) if fits else shortest([f'^(?:{body})$'])
 
@@ -307,7 +308,8 @@ class Rules(_Schemas):
         def left(rest: tuple) -> str: # what may follow when the values numbered in `rest` are not yet used
             used = len(values)-len(rest)
             if rest not in done:
-                steps = [f"{self.fixed((',' if used else '')+render_value(values[i]))} {left(tuple(j for j in rest if j != i))}" for i in rest] if high is None or used < high else []
+                more = rest if high is None or used < high else ()
+                steps = [f"{self.fixed((',' if used else '')+render_value(values[i]))} {left(tuple(j for j in rest if j != i))}" for i in more]
                 done[rest] = self.rule(' | '.join([*steps, *([self.style.literal('')] if used >= low else [])]))
             return done[rest]
         done: dict[tuple, str] = {}

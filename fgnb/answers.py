@@ -90,13 +90,14 @@ def replies_of(
     if kind == 'replies': return read_replies(source, rows)
     if kind == 'server': return server_replies(str(source), rows, model, max_new_tokens, workers, progress=progress)
     if kind == 'gguf': return _gguf_replies(resolve(source), rows, max_new_tokens)
-    run = find_run(source if isinstance(source, Run) else str(source).removesuffix('@base')) if kind == 'run' else None
+    run, grammar = find_run(source if isinstance(source, Run) else str(source).removesuffix('@base')) if kind == 'run' else None, False
     if run:
         base, config = str(source).endswith('@base') and not isinstance(source, Run), run.config
         source, max_new_tokens, batch_size = config.model.path if base else run/'model', config.infer.max_new_tokens, config.infer.batch_size
+        grammar = config.infer.grammar
         if not base and not (run/'model'/'config.json').is_file():
             raise FaultError([Fault('this run has no trained model yet', run.name, expected='a run of 03_quick_finetune', code='missing')], 'fault')
-    return predict(*load_model(source, dtype), rows, max_new_tokens, batch_size, progress=progress)
+    return predict(*load_model(source, dtype), rows, max_new_tokens, batch_size, progress, grammar)
 
 def _gguf_replies(path: Path, rows: list[dict], max_new_tokens: int) -> list[str]:
     "The replies of a GGUF file; its context holds the longest prompt at two bytes a token."

@@ -41,10 +41,10 @@ class LlamaCpp:
     def __init__(self,
         path: str|Path,     # a GGUF file
         n_ctx: int = 4096,  # tokens of prompt and reply together
-        exact: bool = True, # 32-bit attention cache, plain attention
+        exact: bool = True, # 32-bit attention cache, plain attention, no beginning kept from the prompt before
         threads: int = 0    # 0 chooses by the size of the file
     ):
-        self.path, self.n_ctx = Path(path), n_ctx
+        self.path, self.n_ctx, self.exact = Path(path), n_ctx, exact
         x = need('xllamacpp', 'export')
         if not self.path.is_file(): raise FaultError([Fault('no such file', str(path), expected='a GGUF file', code='missing')], 'fault')
         try: self.server = x.Server(settings(path, n_ctx, exact, threads))
@@ -70,7 +70,7 @@ class LlamaCpp:
     ) -> dict: # `text` and `tokens` of the reply with its stop token, `prompt_tokens` (a count), `stopped`
         "The greedy reply to a raw prompt."
         request = {'prompt': prompt.removeprefix('<bos>'), 'n_predict': max_new_tokens, 'temperature': 0, 'top_k': 1, 'repeat_penalty': 1.0,
-                   'return_tokens': True, 'verbose': True, 'cache_prompt': True}
+                   'return_tokens': True, 'verbose': True, 'cache_prompt': not self.exact} # a kept beginning moves the numbers enough to tip near ties
         answer = self.server.handle_completions(request)
         if 'error' in answer: raise FaultError([Fault('llama.cpp refused the prompt', str(self.path), seen=answer['error']['message'], code='prompt')], 'fault')
         v = answer['__verbose']

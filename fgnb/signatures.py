@@ -247,8 +247,8 @@ def _module_tools(module: types.ModuleType, file: str) -> list[dict]:
     "Tools from the functions of a module."
     listed = getattr(module, '__all__', None)
     names = [str(n) for n in listed] if isinstance(listed, (list, tuple)) else [n for n in vars(module) if not n.startswith('_')]
-    if gone := [n for n in names if not hasattr(module, n)]:
-        refuse('listed in __all__, but not there', file, seen=', '.join(gone), expected='names of the module', code='signature')
+    gone = [n for n in names if not hasattr(module, n)]
+    if gone: refuse('listed in __all__, but not there', file, seen=', '.join(gone), expected='names of the module', code='signature')
     own = [getattr(module, n) for n in names]
     functions = [f for f in own if callable(f) and not isinstance(f, type) and hasattr(f, '__name__') and (listed is not None or getattr(f, '__module__', '') == module.__name__)]
     if not functions:

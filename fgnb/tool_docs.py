@@ -176,8 +176,8 @@ def _workbook(data: bytes, file: str, faults: list[Fault]) -> Tables:
     except CalamineError as e: refuse(f'not a workbook: {e}', file, seen=f'{len(data):,} bytes', expected='an Excel or OpenDocument file', code='not-a-workbook')
     for name, cells in _unreadable_cells(data).items():
         if name.startswith('#'): continue
-        faults += [Fault('a formula without a stored value, or an error value', file, name, r, f'number {c}', shorten(text, 40), 'the value itself', 'formula')
-                   for r, c, text in cells]
+        faults += [Fault('a formula without a stored value, or an error value', file, name, r, f'number {c}', shorten(content, 40), 'the value itself', 'formula')
+                   for r, c, content in cells]
     sheets = [book.get_sheet_by_name(m.name) for m in book.sheets_metadata if m.typ == SheetTypeEnum.WorkSheet and not m.name.startswith('#')]
     return [(s.name, list(enumerate(s.to_python(skip_empty_area=False), 1)), s.merged_cell_ranges or []) for s in sheets]
 

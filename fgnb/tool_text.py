@@ -138,7 +138,12 @@ class _Page:
     def items(self, blocks: list[Block], f: Function, sure: bool) -> str:
         "A list as parameters of `f`; as text, if nothing says that it lists parameters."
         found = [(b, item_parameter(b.text)) for b in blocks]
-        if not sure and not any(p for _, p in found): return ' '.join(b.text for b in blocks)
+        if not sure and not any(p for _, p in found):
+            names = [heading_name(b.text) for b in blocks]
+            if all(n and (not title or n.isupper()) for n, _, title in names):
+                self.tell('a list of names, but nothing says what they are', blocks[0].line, f.name, ', '.join(n for n, _, _ in names),
+                          f'a signature above it, `{f.name}(actions: [enum])`')
+            return ' '.join(b.text for b in blocks)
         for b, p in found:
             if b.level > blocks[0].level and f.parameters: # values below their parameter
                 owner, (value, _, said) = f.parameters[-1][1], heading_name(b.text)
@@ -260,7 +265,8 @@ def text_tools(
     file: str = '' # where it comes from, for the faults
 ) -> list[dict]: # tools in the OpenAI shape
     "Tools from Markdown text."
-    page, blocks = _Page(file), read_blocks(text)
+    head = re.match(r'---\r?\n.*?\n---\r?\n', text, re.S) # what site generators put above a page; to Markdown it would be a heading
+    page, blocks = _Page(file), read_blocks('\n'*head[0].count('\n') + text[head.end():] if head else text)
     signed = _signed(blocks)
     functions = _single(page, blocks, signed) if signed else _many(page, blocks)
     if not functions and not page.faults: page.tell('no functions', None, '', text.strip(), 'a heading for each function, or a signature such as `animate_avatar(actions: [enum])`')

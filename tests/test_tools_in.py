@@ -196,6 +196,7 @@ bad = { # name -> (maker, what the message must hold)
     'md: type in table': (lambda d: text(d/'a.md', '## f\n\n| 参数 | 类型 |\n|---|---|\n| x | 整树 |\n'), ['row 5', 'f.kind', '整树']),
     'md: no actions': (lambda d: text(d/'a.md', '# p\n`animate(actions: [enum])` moves.\n'), ['row 2', 'no actions']),
     'md: action twice': (lambda d: text(d/'a.md', '# animate(actions: [enum])\n- JUMP\n- RUN\n- JUMP\n'), ['row 4', 'stands twice', 'JUMP']),
+    'md: names': (lambda d: text(d/'a.md', '---\ntitle: x\n---\n# penguin\n- JUMP: up\n- RUN\n'), ['row 5', 'penguin', 'JUMP, RUN', 'penguin(actions: [enum])']),
     'md: two signatures': (lambda d: text(d/'a.md', '# animate(actions: [enum])\n- JUMP\n# play(song: enum)\n- A\n'), ['row 3', 'second function']),
 }
 

@@ -29,7 +29,7 @@ def _html(table, title: str, most: int = SHOWN) -> str:
     more = f'<p>… and {len(table)-most} more</p>' if len(table) > most else ''
     return f'<h4>{html.escape(title)}</h4>{table.head(most).to_html(escape=True, index=False, na_rep="", border=0)}{more}'
 
-@dataclass
+@dataclass(repr=False)
 class CheckReport:
     "What `check` found; shows itself in a notebook."
     files: list[str]                  # the sheets that were read
@@ -76,6 +76,8 @@ class CheckReport:
         return [annotate(file, of(self.faults, file), of(self.warnings, file), to(file)) for file in self.files if resolve(file).is_file()]
 
     def __str__(self) -> str: return '\n'.join([*self.summary(), *(f'- {f}' for f in self.faults), *(f'- (warning) {f}' for f in self.warnings)])
+
+    def __repr__(self) -> str: return '\n'.join(self.summary())
 
     def _repr_html_(self) -> str:
         found = self.table().drop(columns=['code'])

@@ -49,7 +49,7 @@ def wrong(examples: list[dict]) -> list[tuple]:
 def grown(request):
     "A shipped data set and its new rows."
     data = {'train': [f'data/{request.param}/commands.xlsx'], 'tools': f'data/{request.param}/tools.json'}
-    config = load_config(request.param if request.param != 'simple' else None, [f'data.{k}={json.dumps(v)}' for k, v in data.items()])
+    config = load_config(request.param if request.param != 'simple' else None, ['data.augment=0', 'data.no_call_share=0', 'data.toolsets=0', *(f'data.{k}={json.dumps(v)}' for k, v in data.items())])
     splits = load_splits(config, quiet=True)
     held = splits['validation'] + splits['test']
     return request.param, splits['train'], held, *augment(splits['train'], 3, held_out=held, no_call_share=0.1)
@@ -77,14 +77,14 @@ def test_rows_are_sound(grown, tmp_path):
 
 def test_seeded():
     "One seed, one set of rows."
-    train = load_splits(load_config('penguin'), quiet=True)['train']
+    train = load_splits(load_config('penguin', ['data.augment=0', 'data.no_call_share=0']), quiet=True)['train']
     made = [[command(e) for e in augment(train, 1, seed=seed)[0]] for seed in (1, 1, 2)]
     assert made[0] == made[1] != made[2]
 
 
 def test_labels_of_the_penguin():
     "Of 1,400 rows made by rule at least 99 % have the label that the data's own rules give, words and values swapped included."
-    splits = load_splits(load_config('penguin'), quiet=True)
+    splits = load_splits(load_config('penguin', ['data.augment=0', 'data.no_call_share=0']), quiet=True)
     known = [e for e in splits['train'] if gold_calls(e)]
     assert len(wrong(known)) <= 2 # the oracle itself
     rows, _ = augment(splits['train'], rules={'swap': 500, 'correct': 200, 'join': 300, 'mood': 200, 'spell': 200}, held_out=splits['validation']+splits['test'])
@@ -95,7 +95,7 @@ def test_labels_of_the_penguin():
 
 
 def test_held_out_is_no_source():
-    splits = load_splits(load_config('home'), quiet=True)
+    splits = load_splits(load_config('home', ['data.augment=0', 'data.toolsets=0']), quiet=True)
     with pytest.raises(FaultError, match='must not be augmented'): augment(splits['train']+splits['test'][:2], 1)
     teacher = Teacher('m', 'http://127.0.0.1:9/v1', max_requests=1)
     with pytest.raises(FaultError, match='must not be augmented'): paraphrase(teacher, splits['validation'][:2])
@@ -138,7 +138,7 @@ def server():
 
 @pytest.fixture(scope='module')
 def basic():
-    splits = load_splits(load_config('penguin'), quiet=True)
+    splits = load_splits(load_config('penguin', ['data.augment=0', 'data.no_call_share=0']), quiet=True)
     return splits['train'], [e for e in splits['train'] if e['kind'] == 'basic'][:12]
 
 
@@ -164,7 +164,7 @@ def test_teacher_killed_and_resumed(server, basic, tmp_path):
 from fgnb.config import load_config
 from fgnb.mix import load_splits
 from fgnb.teacher import Teacher, paraphrase
-train = load_splits(load_config('penguin'), quiet=True)['train']
+train = load_splits(load_config('penguin', ['data.augment=0', 'data.no_call_share=0']), quiet=True)['train']
 paraphrase(Teacher('m', {server.url!r}, cache={str(tmp_path/'t.jsonl')!r}), [e for e in train if e['kind'] == 'basic'][:12], train=train, quiet=True)
 """
     process = subprocess.Popen([sys.executable, '-c', code], cwd=root, env={**os.environ, 'PYTHONPATH': str(root)})

@@ -158,6 +158,14 @@ def _check_labels(row: Row, record: dict) -> list[tuple]:
 _MAKERS = {'sharegpt': (_from_sharegpt, ('conversations', 'system')), 'alpaca': (_from_alpaca, ('instruction', 'input', 'output', 'system', 'history')),
            'trace': (_from_trace, ('trace',))}
 
+def _stripped(table: Table, number: int, record: dict) -> tuple[dict, list[Fault]]:
+    "The object under keys without blanks around them, as headers are read; two keys that become one are a fault."
+    out, faults = {}, []
+    for key, value in record.items():
+        if key.strip() in out: faults.append(table.fault('this key occurs twice, but for blanks', number, key, seen=repr(key), expected='one of them', code='header'))
+        else: out[key.strip()] = value
+    return out, faults
+
 def add_record(
     table: Table, # where the row goes
     number: int,  # its row, line or position
@@ -166,8 +174,8 @@ def add_record(
     "One object as a row of `table`, and what is wrong with it."
     shape = shape_of(record)
     if shape == 'sheet': return _add_sheet_row(table, number, record)
-    own = _MAKERS.get(shape, (None, ('messages',)))[1]
-    row, faults = Row(number, {}), []
+    record, faults = _stripped(table, number, record)
+    row, own = Row(number, {}), _MAKERS.get(shape, (None, ('messages',)))[1]
     for key, value in record.items():
         label = field_of(key) if field_of(key) in LABELS else ''
         if key in ('tools', 'functions', 'source', 'extra'): row.values['tools' if key == 'functions' else key] = value

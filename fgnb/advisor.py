@@ -121,7 +121,8 @@ def advise(
     "What the declarations cost in full, compact, and learnt by heart."
     import pandas as pd
     messages = [{'role': 'developer', 'content': system}, {'role': 'user', 'content': ''}]
-    forms = {'full': (tools, 'is read from the prompt'), 'compact': (compact(tools), 'is read from the prompt, less surely'),
+    forms = {'full': (tools, 'is read from the prompt'),
+             'compact': (compact(tools), 'is read from the prompt, less surely'),
              'by heart': ([], 'needs a new training, 50 to 100 rows a function')}
     costs = [(form, *count_tokens([''.join(map(render_declaration, ts)), render(messages, ts, True)], tokenizer), new) for form, (ts, new) in forms.items()]
     full = costs[0][2]

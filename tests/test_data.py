@@ -6,6 +6,7 @@ from pathlib import Path
 import openpyxl, pytest
 from hypothesis import given, settings, strategies as st
 
+from fgnb.calls import CONTROL
 from fgnb.config import load_config
 from fgnb.core import FaultError, write_jsonl
 from fgnb.data import call_key, collect, command, gold_calls, plain_text, read_examples, round_trip
@@ -148,7 +149,7 @@ def test_encodings(encoding, delimiter, tmp_path):
     assert command(example) == '打开客厅的灯' and gold_calls(example)[0].arguments == {'area': '客厅', 'percent': 5}
 
 
-printable = st.text(st.characters(blacklist_categories=('Cs', 'Cc')), min_size=1, max_size=30).filter(lambda t: t.strip() and '_x' not in t)
+printable = st.text(st.characters(blacklist_categories=('Cs', 'Cc')), min_size=1, max_size=30).filter(lambda t: t.strip() and '_x' not in t and not CONTROL.search(t))
 values = st.recursive(st.none() | st.booleans() | st.integers(-10**9, 10**9) | st.floats(allow_nan=False, allow_infinity=False) | printable,
                       lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text('abcdef', min_size=1, max_size=4), v, max_size=3), max_leaves=8)
 ANY = load_tools([{'name': 'note', 'description': '', 'parameters': {'type': 'object', 'properties': {}, 'additionalProperties': True}}])

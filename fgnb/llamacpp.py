@@ -66,12 +66,13 @@ class LlamaCpp:
 
     def complete(self,
         prompt: str,              # rendered, with or without `<bos>`
-        max_new_tokens: int = 128
+        max_new_tokens: int = 128,
+        grammar: str = ''         # in GBNF, see `fgnb.grammar.gbnf`; default: the model is free
     ) -> dict: # `text` and `tokens` of the reply with its stop token, `prompt_tokens` (a count), `stopped`
         "The greedy reply to a raw prompt."
         request = {'prompt': prompt.removeprefix('<bos>'), 'n_predict': max_new_tokens, 'temperature': 0, 'top_k': 1, 'repeat_penalty': 1.0,
                    'return_tokens': True, 'verbose': True, 'cache_prompt': not self.exact} # a kept beginning moves the numbers enough to tip near ties
-        answer = self.server.handle_completions(request)
+        answer = self.server.handle_completions(request | ({'grammar': grammar} if grammar else {}))
         if 'error' in answer: raise FaultError([Fault('llama.cpp refused the prompt', str(self.path), seen=answer['error']['message'], code='prompt')], 'fault')
         v = answer['__verbose']
         return {'text': v['content'], 'tokens': v['tokens'], 'prompt_tokens': v['tokens_evaluated'], 'stopped': bool(v['tokens']) and v['tokens'][-1] in STOP_IDS}

@@ -174,6 +174,8 @@ def add_record(
     "One object as a row of `table`, and what is wrong with it."
     shape = shape_of(record)
     if shape == 'sheet': return _add_sheet_row(table, number, record)
+    if shape.startswith('bfcl'):
+        return [table.fault('a row of the Berkeley leaderboard among rows of another kind', number, expected='a file of its own', code='record')]
     record, faults = _stripped(table, number, record)
     row, own = Row(number, {}), _MAKERS.get(shape, (None, ('messages',)))[1]
     for key, value in record.items():

@@ -120,6 +120,10 @@ cases = { # name -> (file, content, the fault)
     # traces
     'trace is broken text': ('a.jsonl', j({'trace': '[{', 'query': 'x'}),
         'a.jsonl, row 1, column \'trace\': not valid JSON: Expecting property name enclosed in double quotes at character 3 (seen: [{) (expected: [{"role": …, "content": …}, …])'),
+    'a leaderboard row among others': ('a.jsonl', j({'messages': [{'role': 'user', 'content': 'hi'}, {'role': 'assistant', 'content': 'yes'}]}) + '\n' + j({'id': '1', 'ground_truth': []}),
+        'a.jsonl, row 2: a row of the Berkeley leaderboard among rows of another kind (expected: a file of its own)'),
+    'a key twice but for blanks': ('a.jsonl', j({'messages': [{'role': 'user', 'content': 'a'}, {'role': 'assistant', 'content': 'b'}], 'messages ': 1}),
+        "a.jsonl, row 1, column 'messages ': this key occurs twice, but for blanks (seen: 'messages ') (expected: one of them)"),
     'trace is an object': ('a.jsonl', j({'trace': {'a': 1}}),
         'a.jsonl, row 1, column \'trace\': a trace is a list of messages (seen: {\'a\': 1}) (expected: [{"role": …, "content": …}, …])'),
     'trace calls an undeclared tool': ('a.jsonl', j(trace(('assistant', TC.replace('turn_on', 'turn_up')))),

@@ -120,8 +120,6 @@ cases = { # name -> (file, content, the fault)
     # traces
     'trace is broken text': ('a.jsonl', j({'trace': '[{', 'query': 'x'}),
         'a.jsonl, row 1, column \'trace\': not valid JSON: Expecting property name enclosed in double quotes at character 3 (seen: [{) (expected: [{"role": …, "content": …}, …])'),
-    'a leaderboard row among others': ('a.jsonl', j({'messages': [{'role': 'user', 'content': 'hi'}, {'role': 'assistant', 'content': 'yes'}]}) + '\n' + j({'id': '1', 'ground_truth': []}),
-        'a.jsonl, row 2: a row of the Berkeley leaderboard among rows of another kind (expected: a file of its own)'),
     'a key twice but for blanks': ('a.jsonl', j({'messages': [{'role': 'user', 'content': 'a'}, {'role': 'assistant', 'content': 'b'}], 'messages ': 1}),
         "a.jsonl, row 1, column 'messages ': this key occurs twice, but for blanks (seen: 'messages ') (expected: one of them)"),
     'trace is an object': ('a.jsonl', j({'trace': {'a': 1}}),
@@ -501,3 +499,8 @@ def test_replies_come_back(content, calls, style):
     reply, found, problems = read_reply(write_reply(Reply(content, calls), style))
     assert not problems and found.kind == style.kind and reply.content == content
     assert same_value([[c.name, c.arguments] for c in reply.calls], [[c.name, c.arguments] for c in calls])
+
+
+def test_a_leaderboard_row_among_others_is_told(tmp_path):
+    (tmp_path/'a.jsonl').write_text(j({'messages': [{'role': 'user', 'content': 'hi'}, {'role': 'assistant', 'content': 'yes'}]}) + j({'id': '1', 'ground_truth': []}), encoding='utf-8')
+    with pytest.raises(FaultError, match='row 2: a row of the Berkeley leaderboard among rows of another kind'): read_examples(tmp_path/'a.jsonl', TOOLS)

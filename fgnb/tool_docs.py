@@ -7,15 +7,16 @@ __all__ = ['TYPES', 'YES', 'NO', 'COLUMNS', 'Tables', 'kind_of', 'split_values',
            'fields_of', 'Function', 'described_tool', 'sheet_tools']
 
 # %% ../nbs/04f_tool_docs.ipynb #e9305737
-import csv, datetime, io, json, re, warnings
+import csv, datetime, re, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .core import Fault, shorten
+from .core import Fault, FaultError, shorten
 from .documents import file_bytes
-from .schema import NAME, check_tools, refuse, suggest
-from .sheets import decode, parse_json, plain_name
+from .schema import NAME, check_tools, suggest
+from .sheets import delimited_lines, open_workbook
+from .tables import decode_file, parse_json, plain_name
 
 # %% ../nbs/04f_tool_docs.ipynb #d1f738fa
 _WORDS = {'string': 'string str text 字符串 文本 文字', 'integer': 'integer int long 整数 整型', 'number': 'number float double decimal 数字 数值 小数 浮点数 浮点',
@@ -169,28 +170,20 @@ Tables = list[tuple[str, list[tuple[int, list]], list]] # (sheet, (row number, c
 
 def _workbook(data: bytes, file: str, faults: list[Fault]) -> Tables:
     "The worksheets of a workbook."
-    from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum
-    from fgnb.sheets import _unreadable_cells
-    try: book = CalamineWorkbook.from_filelike(io.BytesIO(data))
-    except PasswordError: refuse('the workbook is protected by a password', file, expected='a copy saved without one', code='locked')
-    except CalamineError as e: refuse(f'not a workbook: {e}', file, seen=f'{len(data):,} bytes', expected='an Excel or OpenDocument file', code='not-a-workbook')
-    for name, cells in _unreadable_cells(data).items():
-        if name.startswith('#'): continue
-        faults += [Fault('a formula without a stored value, or an error value', file, name, r, f'number {c}', shorten(content, 40), 'the value itself', 'formula')
-                   for r, c, content in cells]
-    sheets = [book.get_sheet_by_name(m.name) for m in book.sheets_metadata if m.typ == SheetTypeEnum.WorkSheet and not m.name.startswith('#')]
-    return [(s.name, list(enumerate(s.to_python(skip_empty_area=False), 1)), s.merged_cell_ranges or []) for s in sheets]
+    _, sheets, odd, wrong = open_workbook(data, file)
+    if wrong: raise FaultError(wrong, 'fault in the tools')
+    faults += [Fault('a formula without a stored value, or an error value', file, name, r, f'number {c}', shorten(content, 40), 'the value itself', 'formula')
+               for name, cells in odd.items() if not name.startswith('#') for r, c, content in cells]
+    return [(s.name, list(enumerate(s.to_python(skip_empty_area=False), 1)), s.merged_cell_ranges or []) for s in sheets.values()]
 
 def _delimited(data: bytes, file: str, faults: list[Fault]) -> Tables:
     "The one table of a CSV or TSV file."
-    try: text = decode(data)[0]
-    except UnicodeDecodeError: refuse('the text is in no encoding that is read here', file, expected='UTF-8 (Excel: "CSV UTF-8") or GB18030', code='encoding')
+    text, _, wrong = decode_file(data, file)
+    if wrong: raise FaultError(wrong, 'fault in the tools')
     first = next((line for line in text.splitlines() if line.strip()), '')
     delimiter = max(',\t;', key=lambda d: sum(map(bool, fields_of(next(csv.reader([first], delimiter=d), [])))))
-    reader, lines, last = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True), [], 0
-    try:
-        for cells in reader: lines.append((last+1, cells)); last = reader.line_num
-    except csv.Error as e: faults.append(Fault(f'the quotes do not fit: {e}', file, row=last+1, expected='quotes inside a quoted cell written twice ("")', code='csv'))
+    lines, wrong = delimited_lines(text, delimiter, file)
+    faults += wrong
     return [('', lines, [])]
 
 def _cell(value: Any, where: str) -> str|None:

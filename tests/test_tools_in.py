@@ -1,5 +1,5 @@
 """Functions in: every source that `load_tools` takes, good and malformed; a malformed one ends in located faults and never in another error."""
-import json, os, shlex, sys, types, warnings
+import json, os, shlex, sys, types, warnings, zipfile
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -81,6 +81,16 @@ def sheet(path: Path, *rows: list, merge: str = '') -> Path:
 def text(path: Path, content: str|bytes) -> Path:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def damaged(path: Path) -> Path:
+    "The same workbook with one bit of its sheet changed, as a bad disk or transfer would."
+    with zipfile.ZipFile(path) as z: parts = {n: z.read(n) for n in z.namelist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as z:
+        for n, data in parts.items(): z.writestr(n, data)
+    content = bytearray(path.read_bytes())
+    content[content.index(b'sheetData')+20] ^= 1
+    return text(path, bytes(content))
 
 
 def api(d: Path, old: str, new: str, source: str = OPENAPI) -> Path:
@@ -185,6 +195,8 @@ bad = { # name -> (maker, what the message must hold)
     'sheet: number': (lambda d: sheet(d/'a.xlsx', HEAD, ['f', 'F', 7, 'int']), ['row 2', "'Parameter'", 'not text']),
     'sheet: formula': (lambda d: sheet(d/'a.xlsx', HEAD, ['f', 'F', '=A2', 'int']), ['row 2', 'formula']),
     'sheet: no workbook': (lambda d: text(d/'a.xlsx', 'PK no'), ['a.xlsx', 'not a workbook']),
+    'sheet: damaged': (lambda d: damaged(sheet(d/'a.xlsx', HEAD, ['f', 'F', 'a', 'int'])), ['a.xlsx', 'workbook']),
+    'csv: zero byte': (lambda d: text(d/'a.csv', 'Function,Parameter\nf\0,a\n'), ['a.csv', 'row 2', 'not a text file']),
     'csv: quotes': (lambda d: text(d/'a.csv', 'Function,Parameter\nf,"a"b\n'), ['a.csv', 'row 2', 'quotes']),
     'csv: encoding': (lambda d: text(d/'a.csv', 'Function,Parameter\ncafé,a\n'.encode('latin-1')), ['a.csv', 'encoding']),
     'csv: too wide': (lambda d: text(d/'a.csv', 'Function,Parameter,Type\nf,a,int,more\n'), ['a.csv', 'row 2', 'no header', 'more']),

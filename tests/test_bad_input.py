@@ -1,27 +1,14 @@
 """Bad input at the front door: every file here ends in one located error in words, never in a traceback."""
 from pathlib import Path
 
-import openpyxl, pytest
+import pytest
 
 from fgnb.cli import main
+from made import sheet, text
 
 root = Path(__file__).resolve().parent.parent
 head = ['User Prompt', 'Tool Name', 'Tool Args']
 good = ['turn the living room lights on', 'HassTurnOn', '{"area": "Living Room", "domain": "light"}']
-
-
-def sheet(path: Path, *rows: list, merge: str = '') -> Path:
-    "A workbook with `rows`."
-    book = openpyxl.Workbook()
-    for row in rows: book.active.append(row)
-    if merge: book.active.merge_cells(merge)
-    book.save(path)
-    return path
-
-
-def text(path: Path, content: str|bytes) -> Path:
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 cases = { # name -> (maker, what the message must hold)

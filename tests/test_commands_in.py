@@ -13,6 +13,7 @@ from fgnb.replies import Style, read_reply, write_reply
 from fgnb.rows import sheet_row
 from fgnb.schema import load_tools
 from fgnb.sheets import read_tables
+from made import sheet
 
 TOOLS = load_tools([{'name': 'turn_on', 'description': 'Turns on a light', 'parameters': {'type': 'object', 'required': ['area'], 'properties': {'area': {'type': 'string'}, 'percent': {'type': 'integer'}}}}])
 
@@ -276,17 +277,12 @@ def test_good_input(name, tmp_path):
 
 def test_parallel_ask_back_history_in_a_workbook(tmp_path):
     "Every kind of row in a sheet, written as a sheet again, gives the same rows."
-    def book(path, rows):
-        wb = openpyxl.Workbook()
-        for row in rows: wb.active.append(row)
-        wb.save(path)
-        return path
     rows = [['User Prompt', 'Tool Name', 'Tool Args', 'Reply', 'History'], ['都开', 'turn_on\nturn_on', '[{"area": "a"}, {"area": "b", "percent": 5}]'], ['两盏', 'turn_on', '{"area": "a"}\n{"area": "b"}'],
             ['开灯', 'ask_back', None, '哪个房间？'], ['客厅', 'turn_on', '{"area": "客厅"}', None, 'user: 开灯\nassistant: 哪个房间？'], ['唱歌', '无', None, '不会。']]
-    examples = read_examples(book(tmp_path/'a.xlsx', rows), TOOLS)
+    examples = read_examples(sheet(tmp_path/'a.xlsx', *rows), TOOLS)
     assert [kind_of(e) for e in examples] == ['parallel', 'parallel', 'ask_back', 'multi_turn', 'no_call'] and examples[2]['kind'] == 'ask_back'
     cells = [sheet_row(e) for e in examples]
-    again = read_examples(book(tmp_path/'b.xlsx', [list(cells[0])] + [list(c.values()) for c in cells]), TOOLS)
+    again = read_examples(sheet(tmp_path/'b.xlsx', list(cells[0]), *(list(c.values()) for c in cells)), TOOLS)
     assert [(e['messages'], e['kind'], e['id']) for e in again] == [(e['messages'], e['kind'], e['id']) for e in examples]
 
 
@@ -458,9 +454,7 @@ def test_fuzz_csv(head, rows, delimiter, encoding, tmp_path):
 def whole(tmp_path_factory):
     "The bytes of a good file of every kind."
     folder = tmp_path_factory.mktemp('whole')
-    wb = openpyxl.Workbook()
-    for row in ([*H.split(','), 'Split'], ['on', 'turn_on', '{"area": "a"}', 'test'], ['=A1', 'none', '', '']): wb.active.append(row)
-    wb.save(folder/'a.xlsx')
+    sheet(folder/'a.xlsx', [*H.split(','), 'Split'], ['on', 'turn_on', '{"area": "a"}', 'test'], ['=A1', 'none', '', ''])
     write_jsonl(folder/'a.jsonl', some())
     write_table(folder/'a.parquet', read_examples(folder/'a.jsonl', TOOLS))
     write_table(folder/'a.csv', read_examples(folder/'a.jsonl', TOOLS))

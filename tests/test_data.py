@@ -1,6 +1,7 @@
 """Data: every bad file with its whole message, every good one unchanged, and the promises of the shipped sheets."""
 import contextlib, json, os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import openpyxl, pytest
@@ -14,6 +15,7 @@ from fgnb.mix import load_splits
 from fgnb.schema import load_tools
 from fgnb.sheets import read_tables
 from fgnb.split import contamination, split_examples
+from made import sheet
 
 root = Path(__file__).resolve().parent.parent
 HEAD, GOOD = ['User Prompt', 'Tool Name', 'Tool Args'], ['打开客厅的灯', 'turn_on', '{"area": "客厅"}']
@@ -21,13 +23,7 @@ TOOLS = load_tools([{'name': 'turn_on', 'description': 'Turns on a light', 'para
     'area': {'type': 'string'}, 'percent': {'type': 'integer'}, 'mode': {'type': 'string', 'enum': ['warm', 'cold']}}}}])
 
 
-def workbook(path: Path, *rows: list, title='指令', merge='') -> Path:
-    book = openpyxl.Workbook()
-    book.active.title = title
-    for row in rows: book.active.append(row)
-    if merge: book.active.merge_cells(merge)
-    book.save(path)
-    return path
+workbook = partial(sheet, title='指令')
 
 
 def said(path: Path) -> list[str]:

@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Callable, Literal, Optional, TypedDict, Union
 
-import openpyxl, pytest
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from fgnb.core import FaultError, project_root
@@ -16,6 +16,7 @@ from fgnb.schema import check_arguments, load_tools, tool_names
 from fgnb.signatures import function_tools, read_docstring
 from fgnb.tool_docs import Parameter, parameter_schema
 from fgnb.tool_text import text_tools
+from made import sheet, text
 
 SHARED = Path(os.environ.get('FGNB_SHARED') or project_root(Path(__file__).parent).parent/'shared')
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
@@ -67,20 +68,6 @@ components:
     A: {type: object, properties: {name: {type: string}, note: {type: [string, "null"]}}}
 '''
 HEAD = ['Function', 'Function Description', 'Parameter', 'Type', 'Required', 'Enum', 'Parameter Description', 'Default']
-
-
-def sheet(path: Path, *rows: list, merge: str = '') -> Path:
-    "A workbook with `rows`."
-    book = openpyxl.Workbook()
-    for row in rows: book.active.append(row)
-    if merge: book.active.merge_cells(merge)
-    book.save(path)
-    return path
-
-
-def text(path: Path, content: str|bytes) -> Path:
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def damaged(path: Path) -> Path:

@@ -82,16 +82,20 @@ def rewrite(
     return [t for t, _, _ in out], [f for _, done, _ in out for f in done], {name_of(t): names for t, _, names in out if names}
 
 # %% ../nbs/04i_mend.ipynb #7a8731c1
+def _walked(value: Any, place: str, name) -> Any:
+    "Arguments with the keys that `name(key, its place, the place it is in)` gives together with the place to go on from."
+    if isinstance(value, list): return [_walked(v, f'{place}*/', name) for v in value]
+    if not isinstance(value, dict): return value
+    named = {k: name(k, place + k.replace('~', '~0').replace('/', '~1'), place) for k in value}
+    return {named[k][0]: _walked(v, named[k][1] + '/', name) for k, v in value.items()}
+
 def original_arguments(
     arguments: Any,        # of a call on the rewritten tool
     names: dict[str, str], # `name_map[tool]`
     place: str = ''        # where these arguments stand
 ) -> Any:
     "The arguments under the names that the program knows."
-    if isinstance(arguments, list): return [original_arguments(a, names, f'{place}*/') for a in arguments]
-    if not isinstance(arguments, dict): return arguments
-    at = {k: place + k.replace('~', '~0').replace('/', '~1') for k in arguments}
-    return {names.get(at[k], k): original_arguments(v, names, at[k] + '/') for k, v in arguments.items()}
+    return _walked(arguments, place, lambda key, at, inside: (names.get(at, key), at))
 
 def new_arguments(
     arguments: Any,        # of a call on the original tool, as a data set has it
@@ -99,8 +103,7 @@ def new_arguments(
     place: str = ''        # where these arguments stand
 ) -> Any:
     "The arguments under the names that are declared."
-    if isinstance(arguments, list): return [new_arguments(a, names, f'{place}*/') for a in arguments]
-    if not isinstance(arguments, dict): return arguments
-    here = {old: p for p, old in names.items() if p.rpartition('/')[0] == place.rstrip('/')}
-    at = {k: here.get(k, place + k.replace('~', '~0').replace('/', '~1')) for k in arguments}
-    return {at[k].rpartition('/')[2].replace('~1', '/').replace('~0', '~'): new_arguments(v, names, at[k] + '/') for k, v in arguments.items()}
+    def name(key, at, inside):
+        at = next((p for p, old in names.items() if old == key and p.rpartition('/')[0] == inside.rstrip('/')), at)
+        return at.rpartition('/')[2].replace('~1', '/').replace('~0', '~'), at
+    return _walked(arguments, place, name)

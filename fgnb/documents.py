@@ -8,7 +8,7 @@ __all__ = ['DEPTH', 'VALUES', 'path_text', 'Document', 'file_bytes', 'read_docum
 # %% ../nbs/04c_documents.ipynb #86e68d64
 import json, math, re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 
 from .core import Fault, FaultError, resolve, shorten
 from .schema import refuse
+from .tables import finite, unique_pairs
 
 DEPTH, VALUES = 64, 1_000_000 # nesting, and values with every alias written out
 
@@ -59,18 +60,9 @@ class Document:
         return made
 
 # %% ../nbs/04c_documents.ipynb #c77c88ad
-def _pairs(pairs: list[tuple[str, Any]]) -> dict:
-    keys = [k for k, _ in pairs]
-    if len(set(keys)) < len(keys): raise ValueError(f'key {next(k for k in keys if keys.count(k) > 1)!r} occurs twice in one object')
-    return dict(pairs)
-
-def _number(text: str) -> float:
-    if not math.isfinite(float(text)): raise ValueError(f'{text} is no number that JSON can hold')
-    return float(text)
-
 def _read_json(text: str, file: str) -> Any:
     "The value of a JSON text."
-    try: return json.loads(text, object_pairs_hook=_pairs, parse_float=_number, parse_constant=_number)
+    try: return json.loads(text, object_pairs_hook=partial(unique_pairs, where=' in one object'), parse_float=finite, parse_constant=finite)
     except json.JSONDecodeError as e: refuse(f'not valid JSON: {e.msg}', file, row=e.lineno, code='json')
     except RecursionError: refuse('nested too deeply', file, expected=f'at most {DEPTH} levels', code='json')
     except ValueError as e: refuse(f'not valid JSON: {shorten(str(e), 160)}', file, code='json')

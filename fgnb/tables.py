@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'REQUIRED', 'LABELS', 'KEYS', 'SHAPES', 'LONGEST', 'EXCEL_LIMIT', 'plain_name', 'field_of', 'near_field',
-           'shape_of', 'Row', 'Table', 'too_long', 'decode', 'decode_file', 'next_json', 'parse_json', 'parse_values']
+           'shape_of', 'Row', 'Table', 'too_long', 'decode', 'decode_file', 'unique_pairs', 'finite', 'next_json',
+           'parse_json', 'parse_values']
 
 # %% ../nbs/03b_tables.ipynb #e055cf65
 import difflib, json, math, re, unicodedata
@@ -130,16 +131,23 @@ def decode_file(
     return text, encoding, []
 
 # %% ../nbs/03b_tables.ipynb #7fd46a45
-def _pairs(pairs: list[tuple[str, Any]]) -> dict:
+def unique_pairs(
+    pairs: list[tuple[str, Any]], # keys and values of one object
+    where: str = ''               # behind the message, e.g. ` in one object`
+) -> dict: # raises `ValueError` for a key that stands twice
+    "An object of JSON, for `object_pairs_hook`."
     keys = [k for k, _ in pairs]
-    if len(set(keys)) < len(keys): raise ValueError(f'key {next(k for k in keys if keys.count(k) > 1)!r} occurs twice')
+    if len(set(keys)) < len(keys): raise ValueError(f'key {next(k for k in keys if keys.count(k) > 1)!r} occurs twice{where}')
     return dict(pairs)
 
-def _number(text: str) -> float:
+def finite(
+    text: str # a number as written
+) -> float: # raises `ValueError` for NaN and infinity
+    "A number of JSON, for `parse_float` and `parse_constant`."
     if not math.isfinite(float(text)): raise ValueError(f'{text} is no number that JSON can hold')
     return float(text)
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_number, parse_constant=_number)
+_STRICT = json.JSONDecoder(object_pairs_hook=unique_pairs, parse_float=finite, parse_constant=finite)
 
 def next_json(
     text: str, # JSON values, one after another

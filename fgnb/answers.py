@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import ACTIVATION
-from .core import Fault, FaultError, need, read_jsonl, resolve, shorten
+from .core import Fault, FaultError, need, read_jsonl, resolve, shorten, tools_beside
 from .data import call_key, command, read_examples
 from .distractors import add_distractors
 from .evaluate import as_dict, misses, score, verdicts
@@ -112,8 +112,7 @@ def rows_of(
     run: Run|None = None         # rows as this run declares them
 ) -> tuple[list[dict], int]: # rows; how many of them the run was trained on
     "The rows of an exam."
-    beside = resolve(data).parent/'tools.json'
-    given = tools or (run.config.data.tools if run else beside if beside.is_file() else None)
+    given = tools or (run.config.data.tools if run else tools_beside(data))
     examples = [e for e in read_examples(data, load_tools(given) if given else None, run.config.data.system if run else ACTIVATION) if not split or e['split'] == split]
     if not examples: raise FaultError([Fault('no rows to score', str(data), seen=f'split {split}' if split else '', code='empty')], 'fault')
     if run is None: return examples, 0

@@ -13,7 +13,7 @@ from typing import Any
 
 from .annotate import annotate, fault_table
 from .config import Config, DataConfig
-from .core import Fault, resolve
+from .core import Fault, resolve, tools_beside
 from .coverage import coverage, gaps, plot_coverage
 from .kinds import mix_table, parse_mix
 from .mix import read_rows
@@ -104,7 +104,5 @@ def check(
 
 def _config(files: list, tools) -> Config:
     "A configuration for sheets on their own."
-    if tools is None:
-        beside = Path(files[0]).with_name('tools.json')
-        tools = str(beside) if resolve(beside).is_file() else ''
+    if tools is None: tools = tools_beside(files[0]) or ''
     return Config(data=DataConfig(train=[str(f) for f in files], tools=tools if isinstance(tools, list) else str(tools)))

@@ -11,8 +11,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from .cli import app, page, tools_beside
-from .core import Fault, FaultError, write_jsonl, write_text
+from .cli import app, page
+from .core import Fault, FaultError, tools_beside, write_jsonl, write_text
 
 # %% ../nbs/16a_cli_data.ipynb #1a534178
 Tools = Annotated[Optional[str], typer.Option(help='Functions: JSON, Python, OpenAPI, a sheet, …; default: tools.json beside DATA.')]
@@ -45,7 +45,7 @@ def check(
 ) -> None:
     "Everything that is wrong or doubtful in a sheet, at once; exit code 1 for faults."
     from fgnb.check import check as checked
-    report = checked(list(data), tools or tools_beside(data[0]), mix)
+    report = checked(list(data), tools or None, mix)
     typer.echo(str(report))
     for path in report.annotate(annotate) if annotate else []: typer.echo(f'written: {path}')
     if report.exit_code: raise typer.Exit(report.exit_code)
@@ -79,7 +79,7 @@ def augment(
     from fgnb.augment import augment as augmented
     from fgnb.data import read_examples
     if Path(out).suffix.lower() != '.jsonl': raise FaultError([Fault('rows are written as JSON lines', str(out), expected='a name that ends in .jsonl', code='out')], 'fault')
-    examples = read_examples(data, tools or tools_beside(data))
+    examples = read_examples(data, tools_beside(data, tools))
     held = [e for e in examples if e['split'] in ('validation', 'test')]
     train = [e for e in examples if e['split'] not in ('validation', 'test')]
     if teacher:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import ACTIVATION
-from .core import Fault, FaultError, need, project_root, resolve, write_json, write_text
+from .core import Fault, FaultError, near_path, need, resolve, write_json, write_text
 from .data import call_key, changes, check_pairs, from_table, gold_calls, read_all, round_trip, text_of, to_table
 from .schema import load_tools
 
@@ -39,11 +39,6 @@ def every_answer(
     return out
 
 # %% ../nbs/05b_convert.ipynb #7e851fbf
-def _near(path: str) -> str:
-    "A path as people write it: from the project root, where it lies there."
-    root = project_root()
-    return Path(path).relative_to(root).as_posix() if path and Path(path).is_relative_to(root) else path
-
 @dataclass
 class Report:
     "What a conversion did; its text is for the user's eye."
@@ -61,9 +56,9 @@ class Report:
 
     def __str__(self) -> str:
         told = lambda counts: ', '.join(f'{n} {k}' for k, n in counts.items()) or 'none'
-        lines = [f'{self.source} -> {_near(self.out)}', f'rows in: {self.rows}, rows out: {self.examples} ({told(self.kinds)})', f'round trips: {told(self.round_trips)}']
+        lines = [f'{self.source} -> {near_path(self.out)}', f'rows in: {self.rows}, rows out: {self.examples} ({told(self.kinds)})', f'round trips: {told(self.round_trips)}']
         if self.styles: lines.append(f'calls read from text and written back the same: {told(self.styles)}')
-        if self.tools: lines.append(f'tools: {_near(self.tools)}')
+        if self.tools: lines.append(f'tools: {near_path(self.tools)}')
         for title, found in (('values written otherwise', self.coercions), ('notes', self.notes), ('faulty rows left out, as asked', self.faults)):
             if found: lines += [f'{title}: {len(found)}'] + [f'- {f}' for f in found[:10]] + [f'- … and {len(found)-10} more'] * (len(found) > 10)
         return '\n'.join(lines)

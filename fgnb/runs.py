@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .config import Config, flatten, load_config, nearest, to_dict, to_yaml
-from .core import Fault, FaultError, project_root, read_json, resolve, shorten, steady_env, write_text
+from .core import Fault, FaultError, near_path, project_root, read_json, resolve, shorten, steady_env, write_text
 from .folder import Run, create_run, file_hash, open_run, runs_folder, station
 
 # %% ../nbs/15_runs.ipynb #61bf6126
@@ -251,7 +251,7 @@ def run_experiment(
     check_files(config, root)
     run = create_run(config, root)
     run.update_manifest(experiment=str(experiment), overrides=list(overrides or []))
-    print(f'run {run.name} in {_near(run.path, root)}', flush=True)
+    print(f'run {run.name} in {near_path(run.path, root)}', flush=True)
     for notebook in WORKFLOW:
         with _told(run, notebook): run_notebook(notebook, run, {'overrides': []}, root, model_env(config, root))
     finish(run)
@@ -266,11 +266,6 @@ def _told(run: Run, name: str):
     with station(run, name): yield
     print(f'✓ {name}: {time.time()-t0:.0f} s', flush=True)
 
-def _near(path: Path, root: Path) -> str:
-    "`path` from the project root, where it lies in it."
-    path, root = Path(path).resolve(), Path(root).resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
 # %% ../nbs/15_runs.ipynb #4b6b9131
 def summary(
     run: Run,
@@ -284,7 +279,7 @@ def summary(
     for e in m.get('exports') or []:
         if isinstance(e.get('exact_match'), dict): lines.append(f'{"exact_match, "+e["artefact"]:46}{_cell(e, "exact_match"):>24}')
     seconds = sum(s.get('seconds', 0) for s in stations.values())
-    return '\n'.join(lines+['', f'{seconds:.0f} s in all; report: {_near(run/"report.html", Path(root or project_root()))}'])
+    return '\n'.join(lines+['', f'{seconds:.0f} s in all; report: {near_path(run/"report.html", root)}'])
 
 def _cell(scores: dict|None, name: str) -> str:
     "One figure with its interval, as text."

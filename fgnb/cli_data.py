@@ -24,7 +24,7 @@ def lint(
     rewrite: Annotated[Optional[Path], typer.Option(help='Also write the tools with every safe rewrite done to this JSON file.')] = None,
 ) -> None:
     "What the chat template would lose or mangle of some functions; exit code 1 for errors."
-    from fgnb.advisor import lint_report
+    from fgnb.advisor import exit_code, lint_report
     from fgnb.core import write_json
     from fgnb.lint import lint as findings
     from fgnb.mend import rewrite as rewritten
@@ -33,7 +33,7 @@ def lint(
     tools = load_tools(source)
     typer.echo(lint_report(tools, load_tokenizer(model) if model else None))
     if rewrite: typer.echo(f'written: {write_json(rewrite, rewritten(tools)[0])}')
-    if any(f.severity == 'error' for f in findings(tools)): raise typer.Exit(1)
+    if code := exit_code(findings(tools)): raise typer.Exit(code)
 
 # %% ../nbs/16a_cli_data.ipynb #a8ab7bbc
 @app.command()
@@ -109,4 +109,4 @@ def compare(
     typer.echo(f'{report.sentence()}\n\n{report.difference}\n')
     if len(lost := report.of('lost')): typer.echo(lost.to_string(index=False))
     if html: typer.echo(f'written: {write_text(html, page(report.html(), f"{a} | {b}"))}')
-    if queue: typer.echo(f'written: {write_queue(queue, report, rows)}')
+    if queue: typer.echo(f'written: {write_queue(queue, report, rows)} rows to {queue}')

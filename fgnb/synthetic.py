@@ -11,7 +11,7 @@ __all__ = ['TYPES', 'TEXT_ZH', 'TEXT_EN', 'NUMBER_ZH', 'NUMBER_EN', 'CHOICE_ZH',
 from dataclasses import dataclass
 from typing import Any
 
-from .real import RESERVED
+from .format import RESERVED
 from .words import Draw, common_characters, word_lists
 
 # %% ../nbs/19b_synthetic.ipynb #3436e2a4

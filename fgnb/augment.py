@@ -16,10 +16,9 @@ from .config import Config
 from .core import Fault, FaultError, shorten
 from .data import call_key, command, gold_calls, plain_text
 from .format import check_text
-from .lexicon import Asked
 from .nocall import asks, talk, toolless
 from .progress import Progress
-from .rewrite import Proposal, Source, copied, joins, moods, swaps, texts
+from .rewrite import Proposal, Source, joins, moods, swaps, texts
 from .schema import check_arguments
 from .spelling import respell
 

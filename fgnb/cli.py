@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 from . import __version__
-from .core import Fault, FaultError, project_root, resolve, steady_env, tools_beside, write_json, write_text
+from .core import Fault, FaultError, resolve, steady_env, tools_beside, write_json, write_text
 
 # %% ../nbs/16_cli.ipynb #ae191c95
 app = typer.Typer(name='fgnb', help='From a spreadsheet of commands to a function caller you can trust.', no_args_is_help=True, add_completion=False,

@@ -14,7 +14,7 @@ from typing import Any
 
 from .config import ACTIVATION
 from .core import Fault, FaultError, near_path, need, resolve, write_json, write_text
-from .data import call_key, changes, check_pairs, from_table, gold_calls, read_all, round_trip, text_of, to_table
+from .data import changes, check_pairs, from_table, gold_calls, read_all, round_trip, text_of, to_table
 from .schema import load_tools
 
 # %% ../nbs/05b_convert.ipynb #cbc10f03

@@ -9,7 +9,7 @@ __all__ = ['Fault', 'FaultError', 'shorten', 'project_root', 'resolve', 'near_pa
 # %% ../nbs/00_core.ipynb #ccc5311a
 import gc, json, os, random, tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field, asdict
+from dataclasses import dataclass, asdict
 from pathlib import Path
 from typing import Any, Iterable
 

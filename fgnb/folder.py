@@ -6,7 +6,7 @@
 __all__ = ['file_hash', 'git_commit', 'versions', 'Run', 'runs_folder', 'create_run', 'open_run', 'station']
 
 # %% ../nbs/02_folder.ipynb #0f601fbb
-import hashlib, os, platform, subprocess, sys, time
+import hashlib, os, platform, subprocess, time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 

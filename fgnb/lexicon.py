@@ -7,7 +7,7 @@ __all__ = ['Choice', 'choices', 'glosses', 'language', 'clauses', 'Asked', 'aske
 
 # %% ../nbs/06ca_lexicon.ipynb #9d187fcc
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 

@@ -8,7 +8,6 @@ __all__ = ['pointer', 'rewrite', 'original_arguments', 'new_arguments']
 # %% ../nbs/04i_mend.ipynb #5abc3b73
 from typing import Any
 
-from .core import shorten
 from .lint import Finding, Found, Node, as_finding, is_flat, lint_tool, rules_met, wrapped
 from .remedies import with_clause
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .data import command, gold_calls
+from .data import command
 from .lexicon import Asked, Choice, Lexicon, Phrase, clauses, language, learn
 
 # %% ../nbs/06cb_rewrite.ipynb #52c46678

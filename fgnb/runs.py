@@ -12,7 +12,7 @@ import ast, json, logging, os, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
-from .config import Config, flatten, load_config, nearest, to_dict, to_yaml
+from .config import Config, load_config, nearest, to_dict, to_yaml
 from .core import Fault, FaultError, near_path, project_root, read_json, resolve, shorten, steady_env, write_text
 from .folder import Run, create_run, file_hash, open_run, runs_folder, station
 

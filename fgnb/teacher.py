@@ -7,15 +7,13 @@ __all__ = ['SYSTEM', 'TONGUES', 'Replies', 'Spent', 'Teacher', 'read_list', 'Wis
 
 # %% ../nbs/06e_teacher.ipynb #e0f3f87d
 import hashlib, json, os, re
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from .augment import Judge, refuse_held_out
 from .core import Fault, FaultError, need, resolve, shorten
-from .data import call_key, command, gold_calls
+from .data import call_key, command
 from .lexicon import Asked, asked, language, learn
 from .progress import Progress
 from .rewrite import Proposal, copied

@@ -9,7 +9,6 @@ __all__ = ['word_lists', 'english_words', 'common_characters', 'Draw']
 import json, random
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from .core import project_root, read_json

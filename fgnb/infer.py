@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from .config import ACTIVATION, Config
 from .core import Fault, FaultError, need
-from .closing import Matchers, plain_ids
+from .closing import Matchers, greedy_ids, plain_ids
 from .decode import Decoded, Decoder, Sampling, argument_chances, can_decode_fast, ranked
 from .folder import Run, open_run
 from .format import STOP_IDS, Reply, check_text, parse, render
@@ -52,14 +52,7 @@ def generate_ids(
     max_new_tokens: int
 ) -> list[list[int]]: # new ids of each row, up to and with the stop token
     "Greedy replies of one batch."
-    torch = need('torch', 'train')
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0]*(width-len(p)) + list(p) for p in prompts], device=model.device)
-    mask = torch.tensor([[0]*(width-len(p)) + [1]*len(p) for p in prompts], device=model.device)
-    with torch.inference_mode():
-        out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, top_k=None, top_p=None,
-                             temperature=None, eos_token_id=list(STOP_IDS), pad_token_id=0)
-    return [cut_at_stop(row) for row in out[:, width:].tolist()]
+    return [cut_at_stop(row) for row in greedy_ids(model, prompts, max_new_tokens)]
 
 def cut_at_stop(
     ids: list[int] # of a reply, maybe with padding behind

@@ -15,19 +15,9 @@ from .closing import Matchers, check_budget, finish
 from .core import Fault, FaultError, need
 from .format import CONTROL_TOKENS
 from .grammar import Matcher
-from .prefix import _normed, _prefix_attention, _turned, rotary
+from .prefix import gemma_layer, normed, plain_model, prefix_attention, rotary
 
 # %% ../nbs/09c_decode.ipynb #ab6b4a0d
-def _layer(layer, config, x, rotation, attend):
-    "One layer of Gemma 3 over x [..., hidden]; `attend` takes queries, keys and values [..., heads, d]."
-    import torch.nn.functional as F
-    a, mlp, h = layer.self_attn, layer.mlp, _normed(layer.input_layernorm, x)
-    heads = lambda t: t.unflatten(-1, (-1, config.head_dim))
-    q, k = _turned(_normed(a.q_norm, heads(a.q_proj(h))), rotation)*a.scaling, _turned(_normed(a.k_norm, heads(a.k_proj(h))), rotation)
-    x = x + _normed(layer.post_attention_layernorm, a.o_proj(attend(q, k, heads(a.v_proj(h)))))
-    h = _normed(layer.pre_feedforward_layernorm, x)
-    return x + _normed(layer.post_feedforward_layernorm, mlp.down_proj(F.gelu(mlp.gate_proj(h), approximate='tanh')*mlp.up_proj(h)))
-
 def _attend(q, prefix, own, hidden_p, hidden_o):
     "q [N, L, heads, d] over the prefix (keys and values [P, kv, d]) and the rows' own [N, C, kv, d], without what is hidden [N, L, P] and [N, L, C]."
     import torch
@@ -75,9 +65,9 @@ class _Rows:
             def attend(q, k, v):
                 self.own[i][0][row, slots], self.own[i][1][row, slots] = k, v
                 return _attend(q, self.prefix[i], [t[:, :seen] for t in self.own[i]], *kinds[kind][1])
-            x = _layer(layer, self.config, x, kinds[kind][0], attend)
+            x = gemma_layer(layer, self.config, x, kinds[kind][0], attend)
         self.length = self.length + count
-        return _normed(self.model.model.norm, x[row[:, 0], count-1])
+        return normed(self.model.model.norm, x[row[:, 0], count-1])
 
 # %% ../nbs/09c_decode.ipynb #3ba2ca84
 @dataclass(frozen=True)
@@ -143,14 +133,14 @@ class _Reply:
         return Decoded(ids, self.chances[:kept]+[1.0]*lost, self.options[:kept]+[[] for _ in range(lost)], closed=ids != chosen)
 
 # %% ../nbs/09c_decode.ipynb #38e2d804
-_CALL = CONTROL_TOKENS['<start_function_call>']
+_CALL, _END_OF_TURN = CONTROL_TOKENS['<start_function_call>'], CONTROL_TOKENS['<end_of_turn>']
 FEW = 512 # allowed tokens up to which only their rows of the head are computed
 
 def can_decode_fast(
     model: Any # a causal language model
 ) -> str: # why it cannot, empty if it can
     "Whether `Decoder` computes exactly what the model's own forward pass computes."
-    plain = model.get_base_model() if hasattr(model, 'get_base_model') else model
+    plain = plain_model(model)
     if type(plain).__name__ != 'Gemma3ForCausalLM': return f'{type(plain).__name__} is not a Gemma 3 text model'
     if any(r.get('rope_type', 'default') != 'default' for r in plain.config.rope_parameters.values()): return 'positions are scaled'
     return ''
@@ -163,7 +153,7 @@ class Decoder:
         keep: int = 4  # prefixes kept
     ):
         if why := can_decode_fast(model): raise FaultError([Fault(f'no fast decoding: {why}', expected='a Gemma 3 text model', code='model')], 'fault')
-        self.model, self.tokenizer, self.keep, self.prefixes = (model.get_base_model() if hasattr(model, 'get_base_model') else model).eval(), tokenizer, keep, {}
+        self.model, self.tokenizer, self.keep, self.prefixes = plain_model(model).eval(), tokenizer, keep, {}
         self.starts = Matchers(tokenizer) # grammars of the tools it has seen
         self.passes = self.fed = 0 # forward passes behind the prefix, and ids fed in them
 
@@ -178,8 +168,8 @@ class Decoder:
                 window = config.sliding_window if kind == 'sliding_attention' else None
                 def attend(q, k, v):
                     made.append((k, v))
-                    return _prefix_attention(q, k, v, window) if ids else q.flatten(-2)
-                x = _layer(layer, config, x, rotary(config, kind, positions, x.dtype), attend)
+                    return prefix_attention(q, k, v, window) if ids else q.flatten(-2)
+                x = gemma_layer(layer, config, x, rotary(config, kind, positions, x.dtype), attend)
             self.prefixes[ids] = made
             while len(self.prefixes) > self.keep: del self.prefixes[next(iter(self.prefixes))]
         return self.prefixes[ids]
@@ -206,7 +196,7 @@ class Decoder:
         torch = need('torch', 'train')
         check_budget(matchers, self.tokenizer, budget)
         groups: dict[tuple, list[int]] = {}
-        heads = [tuple(p[:p.index(106)+1]) if 106 in p[:-1] else () for p in prompts]
+        heads = [tuple(p[:p.index(_END_OF_TURN)+1]) if _END_OF_TURN in p[:-1] else () for p in prompts]
         for i, head in enumerate(heads): groups.setdefault(head if heads.count(head) > 1 or head in self.prefixes or len(prompts) == 1 else (), []).append(i)
         out: list = [None]*len(prompts)
         with torch.inference_mode():

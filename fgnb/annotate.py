@@ -6,11 +6,11 @@
 __all__ = ['COLUMNS', 'LIST', 'fault_rows', 'fault_table', 'plain_cell', 'annotate']
 
 # %% ../nbs/05b_annotate.ipynb #6caa5f4e
-import io, os, re, zipfile
+import io, re, zipfile
 from copy import copy
 from pathlib import Path
 
-from .core import Fault, resolve
+from .core import Fault, resolve, write_bytes
 from .sheets import field_of
 
 # %% ../nbs/05b_annotate.ipynb #87d82d05
@@ -119,7 +119,9 @@ def annotate(
     out = resolve(out) if out else source.with_name(f"{source.stem}.{f'checked{source.suffix}' if book else 'faults.csv'}")
     if out.exists() and source.exists() and out.samefile(source): raise ValueError(f'{path}: the copy would replace the file itself; give another name')
     book = book and out.suffix.lower() in ('.xlsx', '.xlsm')
-    return _write_bytes(out, _marked(source, str(path), rows) if book else _listed(rows))
+    data = _marked(source, str(path), rows) if book else _listed(rows)
+    try: return write_bytes(out, data)
+    except PermissionError as e: raise PermissionError(e.errno, f'{e.strerror}; is it open in another program?') from e
 
 def _marked(source: Path, file: str, rows: list[dict]) -> bytes:
     "The bytes of the marked copy."
@@ -148,13 +150,3 @@ def _listed(rows: list[dict]) -> bytes:
     writer.writeheader()
     writer.writerows({k: plain_cell(v) if isinstance(v, str) else v for k, v in r.items()} for r in rows)
     return to.getvalue().encode('utf-8-sig')
-
-def _write_bytes(path: Path, data: bytes) -> Path:
-    "Write whole or not at all."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    try: part.write_bytes(data); os.replace(part, path)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise OSError(e.errno, f'could not write {path}: {e.strerror}; is it open in another program?') from e
-    return path

@@ -14,7 +14,7 @@ from rapidfuzz import fuzz, process
 
 from .config import Config
 from .core import Fault, FaultError, shorten
-from .data import call_key, command, gold_calls, plain_text
+from .data import call_key, command, gold_calls, place_of, plain_text
 from .format import check_text
 from .nocall import asks, talk, toolless
 from .progress import Progress
@@ -99,8 +99,8 @@ class Judge:
 # %% ../nbs/06d_augment.ipynb #47ca1ad7
 def refuse_held_out(examples: list[dict]) -> None:
     "Held-out rows are no source."
-    faults = [Fault('a held-out row is no source of training rows', str(e['source'].get('file', '')), str(e['source'].get('sheet', '')), e['source'].get('row'), 'Split',
-                    shorten(command(e)), 'train', 'split') for e in examples if e['split'] in ('test', 'validation')]
+    faults = [Fault('a held-out row is no source of training rows', **place_of(e), column='Split', seen=shorten(command(e)), expected='train', code='split')
+              for e in examples if e['split'] in ('test', 'validation')]
     if faults: raise FaultError(faults, f'row{"s" if len(faults) > 1 else ""} that must not be augmented')
 
 def _quota(rules: dict[str, int]|None, total: int, weights: dict[str, float]|None) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .config import ACTIVATION
 from .core import Fault, FaultError, near_path, need, resolve, write_json, write_text
-from .data import changes, check_pairs, from_table, gold_calls, read_all, round_trip, text_of, to_table
+from .data import changes, check_pairs, from_table, gold_calls, place_of, read_all, round_trip, text_of, to_table
 from .schema import load_tools
 
 # %% ../nbs/05b_convert.ipynb #cbc10f03
@@ -64,11 +64,6 @@ class Report:
         return '\n'.join(lines)
 
 # %% ../nbs/05b_convert.ipynb #c2d9143c
-def _place(example: dict) -> tuple[str, str, int|None]:
-    "File, sheet and row that an example first came from."
-    source = example['source']
-    return str(source.get('file', '')), str(source.get('sheet', '')), source.get('row')
-
 def _shared_tools(examples: list[dict]) -> tuple[list[dict], list[Fault]]:
     "The tools of all rows, each name once, and a note where one name means two tools."
     found, notes, seen = {}, [], set()
@@ -78,7 +73,7 @@ def _shared_tools(examples: list[dict]) -> tuple[list[dict], list[Fault]]:
         for t in e['tools']:
             name = t['function']['name']
             if found.setdefault(name, t) != t and not any(n.seen == name for n in notes):
-                notes.append(Fault('rows declare this tool differently; they keep their own', *_place(e), 'tools', name, code='tools-differ'))
+                notes.append(Fault('rows declare this tool differently; they keep their own', **place_of(e), column='tools', seen=name, code='tools-differ'))
     return list(found.values()), notes
 
 def _lines(examples: list[dict], tools: list[dict]) -> str:
@@ -138,7 +133,7 @@ def _ready(examples: list[dict], faults: list[Fault], every: bool, skip: bool) -
         faults = faults + [f for f in check_pairs(examples) if str(f) not in before]
     if skip:
         bad = {(f.file, f.sheet, f.row) for f in faults if f.row is not None}
-        examples = [e for e in examples if _place(e) not in bad]
+        examples = [e for e in examples if tuple(place_of(e).values()) not in bad]
     return [e | {'kind': e['kind'] or kind_of(e)} for e in examples], faults
 
 # %% ../nbs/05b_convert.ipynb #59557334

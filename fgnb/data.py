@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_pairs', 'Reading', 'read_all', 'collect', 'read_examples', 'to_table', 'from_table', 'round_trip', 'changes',
-           'call_key', 'command', 'gold_calls', 'plain_text', 'text_of']
+           'answer_text', 'call_key', 'command', 'gold_calls', 'place_from', 'place_of', 'plain_text', 'text_of']
 
 # %% ../nbs/05_data.ipynb #e6fa5ede
 import json, warnings
@@ -17,12 +17,12 @@ from .config import ACTIVATION
 from .core import Fault, FaultError, shorten
 from .format import check_text, render
 from .progress import Progress
-from .rows import call_key, command, gold_calls, plain_text, text_of, to_example
+from .rows import answer_text, call_key, command, gold_calls, place_from, place_of, plain_text, text_of, to_example
 from .schema import load_tools, tool_names
 from .sheets import read_tables
 
 # %% ../nbs/05_data.ipynb #14c09525
-_all_ = ['call_key', 'command', 'gold_calls', 'plain_text', 'text_of'] # what an example says belongs to data for everybody above
+_all_ = ['answer_text', 'call_key', 'command', 'gold_calls', 'place_from', 'place_of', 'plain_text', 'text_of'] # what an example says belongs to data for everybody above
 
 # %% ../nbs/05_data.ipynb #93aa3f1c
 def _prompt_key(example: dict) -> str:
@@ -30,25 +30,14 @@ def _prompt_key(example: dict) -> str:
     said = [(m['role'], plain_text(text_of(m.get('content'))) if m['role'] != 'tool' else m.get('content'), m.get('tool_calls')) for m in example['messages'][:-1]]
     return json.dumps([said, sorted(tool_names(example['tools']))], ensure_ascii=False, sort_keys=True)
 
-def _answer(example: dict) -> str:
-    "The answer as a reader wants to see it."
-    return ' '.join(f'{c.name}{json.dumps(c.arguments, ensure_ascii=False)}' for c in gold_calls(example)) or text_of(example['messages'][-1].get('content'))
-
-def _there(example: dict, other: dict) -> str:
-    "Where `other` stands, told from where `example` stands."
-    here, s = example['source'], other['source']
-    file, sheet, row = str(s.get('file', '')), str(s.get('sheet', '')), s.get('row')
-    if file != here.get('file'): return Fault('', file, sheet, row).where
-    return Fault('', '', sheet if sheet != here.get('sheet') else '', row).where
-
 def _pair_fault(example: dict, other: dict, code: str) -> Fault:
     "A fault of two rows, located at the later one."
-    s, seen, there = example['source'], shorten(command(example), 40), _there(example, other)
+    seen = shorten(command(example), 40)
     message, seen, expected = {
         'duplicate': ('the same row', seen, 'one of the two'),
-        'contradiction': ('another answer to the same command', f'{seen} → {shorten(_answer(example), 60)}', f'one answer; there: {shorten(_answer(other), 60)}'),
+        'contradiction': ('another answer to the same command', f'{seen} → {shorten(answer_text(example), 60)}', f'one answer; there: {shorten(answer_text(other), 60)}'),
         'id': ('the same id', example['id'], 'an id of its own')}[code]
-    return Fault(f'{message} as in {there}', str(s.get('file', '')), str(s.get('sheet', '')), s.get('row'), 'ID' if code == 'id' else '', seen, expected, code)
+    return Fault(f'{message} as in {place_from(example, other)}', **place_of(example), column='ID' if code == 'id' else '', seen=seen, expected=expected, code=code)
 
 def check_pairs(
     examples: list[dict] # of one or several files
@@ -57,7 +46,7 @@ def check_pairs(
     faults, first, ids = [], {}, {}
     for e in examples:
         before = first.setdefault(_prompt_key(e), e)
-        same = call_key(before) == call_key(e) and (gold_calls(e) or _answer(before) == _answer(e))
+        same = call_key(before) == call_key(e) and (gold_calls(e) or answer_text(before) == answer_text(e))
         if before is not e: faults.append(_pair_fault(e, before, 'duplicate' if same else 'contradiction'))
         if ids.setdefault(e['id'], e) is not e: faults.append(_pair_fault(e, ids[e['id']], 'id'))
     return faults
@@ -215,7 +204,7 @@ def changes(
 
 def _change(way: str, before: dict, after: dict) -> Fault:
     "Where the rendered text of an example first differs from what it was."
-    old, new, s = render(before['messages'], before['tools']), render(after['messages'], after['tools']), before['source']
+    old, new = render(before['messages'], before['tools']), render(after['messages'], after['tools'])
     at = max(0, next((i for i, (x, y) in enumerate(zip(old, new)) if x != y), min(len(old), len(new)))-20)
-    return Fault(f'changed on the way through {way}', str(s.get('file', '')), str(s.get('sheet', '')), s.get('row'),
+    return Fault(f'changed on the way through {way}', **place_of(before),
                  seen=shorten(new[at:at+60]), expected=shorten(old[at:at+60]), code='round-trip')

@@ -9,7 +9,7 @@ __all__ = ['read_rows', 'load_splits', 'thin']
 from .augment import augment_splits
 from .config import Config
 from .core import Fault, FaultError
-from .data import call_key, check_pairs, collect, command
+from .data import call_key, check_pairs, collect, command, place_of
 from .distractors import add_distractors
 from .schema import load_tools
 from .sheets import read_tables
@@ -29,8 +29,7 @@ def read_rows(
     more = [f for f in more if f not in faults] # faults of the tools would come twice
     for e in tests:
         if e['split'] not in ('', 'test'):
-            more.append(Fault('marked for training in a file that is held out', e['source']['file'], e['source']['sheet'], e['source']['row'], 'Split',
-                              e['split'], 'test or an empty cell', 'split'))
+            more.append(Fault('marked for training in a file that is held out', **place_of(e), column='Split', seen=e['split'], expected='test or an empty cell', code='split'))
     both = examples + [e | {'split': 'test'} for e in tests]
     return both, faults + more + ([f for f in check_pairs(both) if f not in faults and f not in more] if tests else [])
 

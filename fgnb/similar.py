@@ -7,12 +7,12 @@ __all__ = ['NEAR', 'STRICT', 'normal_text', 'plain_words', 'near_pairs', 'said',
            'masked', 'pair_fault', 'contradictions']
 
 # %% ../nbs/05a_similar.ipynb #37f4c343
-import json, re, unicodedata
+import re, unicodedata
 from collections import Counter, defaultdict
 from typing import Iterable, Sequence
 
 from .core import Fault, shorten
-from .data import call_key, command, gold_calls, text_of
+from .data import answer_text, call_key, command, gold_calls, place_from, place_of, text_of
 from .progress import Progress
 from .schema import tool_names
 
@@ -148,11 +148,8 @@ def pair_fault(
     expected: str = 'one answer; there: {}' # {} is the other row's answer
 ) -> Fault:
     "A fault of two rows, located at one and naming the other."
-    a, b = ({k: e['source'].get(k) or '' for k in ('file', 'sheet', 'row')} for e in (example, other))
-    there = Fault('', b['file'] if b['file'] != a['file'] else '', b['sheet'] if (b['file'], b['sheet']) != (a['file'], a['sheet']) else '', b['row'] or None).where
-    tell = lambda e: ' '.join(f"{c.name}{json.dumps(c.arguments, ensure_ascii=False)}" for c in gold_calls(e)) or text_of(e['messages'][-1].get('content'))
-    return Fault(message.format(there), str(a['file']), str(a['sheet']), a['row'] or None, 'User Prompt', f'{shorten(command(example), 50)} → {shorten(tell(example), 60)}',
-                 expected.format(f'{shorten(command(other), 50)} → {shorten(tell(other), 60)}'), code)
+    tell = lambda e: f'{shorten(command(e), 50)} → {shorten(answer_text(e), 60)}'
+    return Fault(message.format(place_from(example, other)), **place_of(example), column='User Prompt', seen=tell(example), expected=expected.format(tell(other)), code=code)
 
 # %% ../nbs/05a_similar.ipynb #147a5c3d
 def _scopes(examples: list[dict]) -> list[tuple]:
@@ -192,6 +189,6 @@ def _near_contradictions(examples: list[dict], scopes: list[tuple], forms: list[
     found = {}
     for (i, j), swap, d in zip(pairs, swaps, differs):
         meant = any(swap) and total[swap] > 1 and changing[swap] == total[swap] # on and off: changes the call whenever it occurs
-        place = tuple(examples[j]['source'].get(k) for k in ('file', 'sheet', 'row'))
+        place = tuple(place_of(examples[j]).values())
         if d and not meant and place not in done: found.setdefault(j, i)
     return [pair_fault(examples[j], examples[i], 'another answer to almost the same command as in {}', 'near-contradiction') for j, i in sorted(found.items())]

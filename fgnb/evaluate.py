@@ -190,7 +190,7 @@ def plot_scores(
         ax.bar(np.arange(len(names))+i*.4-.2*(len(models)-1), v[:, 0], .38, label=label, color=('#b8c4d6', '#2f6fb0')[i if len(models) > 1 else 1],
                yerr=[v[:, 0]-v[:, 1], v[:, 2]-v[:, 0]], capsize=3, ecolor='#555')
     ax.set(xticks=range(len(names)), xticklabels=[k.replace('_', '\n', 1).replace('_', ' ') for k in names], ylim=(0, 1.02))
-    ax.spines[['top', 'right']].set_visible(False); ax.legend(frameon=False)
+    ax.spines[['top', 'right']].set_visible(False); ax.legend(frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
     return ax
 
 # %% ../nbs/11_evaluate.ipynb #4e0e12a2

@@ -65,7 +65,7 @@ def gold_messages(
     tools: list[dict]    # OpenAI shape, with the types of JSON
 ) -> tuple[dict, tuple[str, Any, str]|None]: # (the assistant's message, None) or ({}, (path, seen, expected))
     "The call of the first accepted values."
-    schemas = {t['function'].get('name'): t['function'].get('parameters') or {} for t in tools}
+    schemas = {n: t['function'].get('parameters') or {} for t in tools if isinstance(n := t['function'].get('name'), str)} # others are refused with the row
     try:
         if not isinstance(ground_truth, list) or not ground_truth: raise _Odd('ground_truth', ground_truth, '[{"function": {"argument": ["accepted", …]}}]')
         calls = []

@@ -14,7 +14,7 @@ from typing import Any
 
 from .config import ACTIVATION
 from .core import Fault, FaultError, near_path, need, resolve, write_json, write_text
-from .data import changes, check_pairs, from_table, gold_calls, place_of, read_all, round_trip, text_of, to_table
+from .data import CSV, changes, check_pairs, from_table, gold_calls, place_of, read_all, round_trip, text_of, to_table
 from .schema import load_tools
 
 # %% ../nbs/05b_convert.ipynb #cbc10f03
@@ -159,7 +159,7 @@ def _write_aside(path: Path, suffix: str, table: Any) -> Any:
     "Write `table` in the format of `suffix` and read it back."
     import pandas as pd
     if suffix == '.csv':
-        table.to_csv(path, index=False)
+        table.to_csv(path, **CSV)
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     if suffix == '.parquet':
         pa, pq = need('pyarrow', 'train'), need('pyarrow.parquet', 'train')

@@ -49,6 +49,7 @@ def _section(line: str, below: str) -> tuple[str, bool]|None:
 
 def _field(doc: Docstring, kind: str, arg: str|None, text: str|None) -> list[str]:
     "One reST field; returns the parameters that the next lines go on about."
+    arg = (arg or '').strip()
     if kind == 'type' and arg: doc.kinds[arg] = (text or '').strip()
     if kind not in ('param', 'parameter', 'arg', 'argument', 'key', 'keyword') or not arg: return []
     *types_, name = arg.split()

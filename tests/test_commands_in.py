@@ -401,6 +401,24 @@ def test_rows_keep_tools_of_their_own(tmp_path):
     assert [e['tools'] for e in read_examples(tmp_path/'b.jsonl', tmp_path/'b.tools.json')] == [TOOLS, other, []]
 
 
+def test_carriage_return(tmp_path):
+    "A carriage return inside a text, alone or before a line feed, survives every table and a CSV that is written."
+    rows = [{'id': '0\r0', 'user_content': 'on\rnow', 'tool_name': 'turn_on', 'tool_arguments': '{"area": "a\\r"}'}, {'id': '1', 'user_content': 'a\r\nb', 'tool_name': 'turn_on', 'tool_arguments': '{"area": "b"}'}]
+    (tmp_path/'a.jsonl').write_text(j(*rows), encoding='utf-8')
+    examples = read_examples(tmp_path/'a.jsonl', TOOLS)
+    assert set(round_trip(examples).values()) == {2}
+    assert read_examples(write_table(tmp_path/'b.csv', examples), TOOLS)[0]['messages'] == examples[0]['messages']
+
+
+def test_bfcl_name_that_is_no_text(tmp_path):
+    "A question whose function has a list for a name is a fault, the others are read."
+    questions = [{'id': str(i), 'question': [[U]], 'function': f} for i, f in enumerate(([FN], {'name': []}))]
+    (tmp_path/'possible_answer').mkdir()
+    (tmp_path/'a.json').write_text(j(*questions)); (tmp_path/'possible_answer'/'a.json').write_text(j(*({'id': q['id'], 'ground_truth': [{'w': {'loc': ['x']}}]} for q in questions)))
+    examples, faults = collect([tmp_path/'a.json'], TOOLS)
+    assert len(examples) == 1 and faults and all(f.row == 2 for f in faults)
+
+
 # --- fuzz ---------------------------------------------------------------------------------------------------------------
 
 leaf = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8) | st.sampled_from(

@@ -443,6 +443,11 @@ def test_fuzz_function(hints, doc, head):
     assert isinstance(read_docstring(f.__doc__).params, dict)
 
 
+def test_field_without_a_name():
+    "A reST field that names nothing is passed over."
+    assert read_docstring('Does.\n:param  : x\n:type  : int\n:param int a: y').params == {'a': 'y'}
+
+
 def test_existing_reader_stays(tmp_path):
     "A tools.json is given back as it was written."
     home = project_root(Path(__file__).parent)/'data/home/tools.json'

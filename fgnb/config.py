@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ACTIVATION', 'CHOICES', 'BOUNDS', 'ModelConfig', 'LoraConfig', 'DataConfig', 'TrainingConfig', 'LoggingConfig',
-           'InferConfig', 'ExportConfig', 'Config', 'known_keys', 'flatten', 'nearest', 'load_config', 'to_dict',
-           'to_yaml']
+           'LaunchConfig', 'InferConfig', 'ExportConfig', 'Config', 'known_keys', 'flatten', 'nearest', 'load_config',
+           'to_dict', 'to_yaml']
 
 # %% ../nbs/01_config.ipynb #f78d6b1c
 import difflib
@@ -23,6 +23,7 @@ class ModelConfig:
     path: str = 'data/base'      # local folder or Hugging Face id, e.g. google/functiongemma-270m-it
     dtype: str = 'auto'          # auto | float32 | bfloat16 | float16; auto chooses from the hardware
     max_length: int = 1024       # tokens; a longer row stops the run (see data.too_long)
+    load_in_4bit: bool = False   # the frozen weights in four bits; engine unsloth on a GPU only
 
 @dataclass
 class LoraConfig:
@@ -54,7 +55,9 @@ class DataConfig:
 @dataclass
 class TrainingConfig:
     "The fine-tune."
-    engine: str = 'trl'          # trl
+    engine: str = 'auto'         # auto | trl | unsloth
+    share_prefix: str = 'auto'   # auto | on | off: beginnings that rows share are computed once; `on` refuses where that cannot be exact
+    gradient_checkpointing: str = 'auto' # auto | on | off: activations are computed twice to save memory
     learning_rate: float = 5e-5
     epochs: float = 5
     max_steps: int = -1          # stop after so many steps; -1 leaves it to `epochs`
@@ -66,7 +69,11 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     save_steps: int = 0          # steps between checkpoints; 0 saves once an epoch
     save_limit: int = 2          # checkpoints kept
-    eval_each_epoch: bool = True # validation loss after every epoch
+    eval_each_epoch: bool = True # validation loss and exact match after every epoch
+    exact_rows: int = 64         # validation rows answered after every epoch, for their exact match; 0 answers none
+    samples: int = 3             # of these, shown with what was expected
+    keep: str = 'best'           # best | last: the weights of the epoch with the best exact match, or those at the end
+    early_stop: int = 0          # stop after so many epochs without a better exact match; 0 never stops early
 
 @dataclass
 class LoggingConfig:
@@ -74,6 +81,13 @@ class LoggingConfig:
     steps: int = 5               # steps between log lines
     wandb: str = 'disabled'      # disabled | offline | online
     project: str = 'fgnb'
+    trackers: list[str] = field(default_factory=list) # tensorboard, trackio: written beside history.jsonl
+
+@dataclass
+class LaunchConfig:
+    "On how many devices of this machine is trained."
+    processes: int = 1           # one a GPU, or one a group of cores
+    strategy: str = 'ddp'        # ddp | fsdp: every process holds the whole model, or a part of it
 
 @dataclass
 class InferConfig:
@@ -99,19 +113,22 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
     infer: InferConfig = field(default_factory=InferConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
 # %% ../nbs/01_config.ipynb #83b0c127
-CHOICES = {'model.dtype': ['auto', 'float32', 'bfloat16', 'float16'], 'data.too_long': ['refuse', 'drop'], 'training.engine': ['trl'],
-           'logging.wandb': ['disabled', 'offline', 'online'],
+CHOICES = {'model.dtype': ['auto', 'float32', 'bfloat16', 'float16'], 'data.too_long': ['refuse', 'drop'], 'training.engine': ['auto', 'trl', 'unsloth'],
+           'training.share_prefix': ['auto', 'on', 'off'], 'training.gradient_checkpointing': ['auto', 'on', 'off'], 'training.keep': ['best', 'last'],
+           'logging.wandb': ['disabled', 'offline', 'online'], 'logging.trackers': ['tensorboard', 'trackio'], 'launch.strategy': ['ddp', 'fsdp'],
            'export.formats': ['safetensors', 'gguf-f32', 'gguf-bf16', 'gguf-f16', 'gguf-q8_0']}
 BOUNDS = {'model.max_length': (8, 32768), 'lora.r': (1, 1024), 'lora.alpha': (1, 4096), 'lora.dropout': (0, 0.9), 'data.validation': (0, 0.9),
           'data.test_share': (0, 0.9), 'data.distractors': (-1, 1000), 'data.toolsets': (0, 10000),
           'data.augment': (0, 1000), 'data.no_call_share': (0, 0.9), 'data.max_rows': (0, 10**9), 'training.learning_rate': (1e-9, 1),
           'training.epochs': (0.001, 10000), 'training.max_steps': (-1, 10**9), 'training.batch_size': (1, 4096),
           'training.gradient_accumulation': (1, 4096), 'training.warmup_ratio': (0, 1), 'training.save_limit': (1, 1000),
-          'training.save_steps': (0, 10**9), 'logging.steps': (1, 10**6), 'infer.max_new_tokens': (1, 8192), 'infer.batch_size': (1, 4096),
+          'training.save_steps': (0, 10**9), 'training.exact_rows': (0, 10**6),
+          'training.samples': (0, 100), 'training.early_stop': (0, 1000), 'launch.processes': (1, 1024), 'logging.steps': (1, 10**6), 'infer.max_new_tokens': (1, 8192), 'infer.batch_size': (1, 4096),
           'export.exam_rows': (0, 10**9), 'seed': (0, 2**32-1)}
 
 # %% ../nbs/01_config.ipynb #bcad9839

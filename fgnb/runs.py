@@ -40,7 +40,7 @@ def check_files(
 # %% ../nbs/15_runs.ipynb #5856bdc8
 STATIONS = { # station -> (groups of settings that change its result, what it leaves in the run folder, its keys in metrics.json)
     'data': (('data', 'model', 'seed', 'name'), ('data', 'preview.json'), ('rows',)),
-    'train': (('lora', 'training', 'logging'), ('history.jsonl', 'checkpoints', 'adapter', 'model'), ('train',)),
+    'train': (('lora', 'training', 'logging', 'launch'), ('history.jsonl', 'checkpoints', 'adapter', 'model'), ('train',)),
     'infer': (('infer',), ('predictions',), ('base', 'tuned')),
     'export': (('export',), ('gguf', 'exports.json', 'report.html'), ('exports',)),
 }

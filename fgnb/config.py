@@ -128,7 +128,8 @@ BOUNDS = {'model.max_length': (8, 32768), 'lora.r': (1, 1024), 'lora.alpha': (1,
           'training.epochs': (0.001, 10000), 'training.max_steps': (-1, 10**9), 'training.batch_size': (1, 4096),
           'training.gradient_accumulation': (1, 4096), 'training.warmup_ratio': (0, 1), 'training.save_limit': (1, 1000),
           'training.save_steps': (0, 10**9), 'training.exact_rows': (0, 10**6),
-          'training.samples': (0, 100), 'training.early_stop': (0, 1000), 'launch.processes': (1, 1024), 'logging.steps': (1, 10**6), 'infer.max_new_tokens': (1, 8192), 'infer.batch_size': (1, 4096),
+          'training.samples': (0, 100), 'training.early_stop': (0, 1000), 'launch.processes': (1, 1024),
+          'logging.steps': (1, 10**6), 'infer.max_new_tokens': (1, 8192), 'infer.batch_size': (1, 4096),
           'export.exam_rows': (0, 10**9), 'seed': (0, 2**32-1)}
 
 # %% ../nbs/01_config.ipynb #bcad9839

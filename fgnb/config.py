@@ -95,6 +95,7 @@ class InferConfig:
     max_new_tokens: int = 128
     batch_size: int = 16
     grammar: bool = True         # only replies that can be read and that fit the tools; false leaves the model free
+    ask_below: float = 0.0       # a Caller asks back in place of a call it is less sure of (calibrated confidence); 0 never asks
 
 @dataclass
 class ExportConfig:
@@ -129,7 +130,7 @@ BOUNDS = {'model.max_length': (8, 32768), 'lora.r': (1, 1024), 'lora.alpha': (1,
           'training.gradient_accumulation': (1, 4096), 'training.warmup_ratio': (0, 1), 'training.save_limit': (1, 1000),
           'training.save_steps': (0, 10**9), 'training.exact_rows': (0, 10**6),
           'training.samples': (0, 100), 'training.early_stop': (0, 1000), 'launch.processes': (1, 1024),
-          'logging.steps': (1, 10**6), 'infer.max_new_tokens': (1, 8192), 'infer.batch_size': (1, 4096),
+          'logging.steps': (1, 10**6), 'infer.max_new_tokens': (1, 8192), 'infer.batch_size': (1, 4096), 'infer.ask_below': (0, 1),
           'export.exam_rows': (0, 10**9), 'seed': (0, 2**32-1)}
 
 # %% ../nbs/01_config.ipynb #bcad9839

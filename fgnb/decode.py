@@ -89,6 +89,12 @@ class Decoded:
     @property
     def chance(self) -> float: return math.prod(self.chances)
 
+    @property
+    def confidence(self) -> float|None:
+        "Probability of the reply among all that fit, of words that of making no call; None where the model was free or the reply was closed."
+        if self.closed or not self.chances: return None
+        return self.chance if self.ids[0] == _CALL else 1-dict(self.options[0]).get(_CALL, 0.0)
+
 def _draw(logits, sampling: Sampling|None, generator) -> int:
     "The place of the chosen token in `logits` [allowed]."
     import torch

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'DECODING', 'MOST', 'SECTIONS', 'Missing', 'section', 'headline', 'shared_note', 'data_part', 'row_part',
-           'lengths_part', 'loss_picture', 'loss_part', 'scores_part', 'failures_part', 'advice_part', 'slices_part',
-           'flips_part', 'misses_part', 'exports_part', 'provenance_part', 'report_html', 'write_report']
+           'lengths_part', 'loss_picture', 'loss_part', 'scores_part', 'failures_part', 'advice_part',
+           'confidence_part', 'slices_part', 'flips_part', 'misses_part', 'exports_part', 'provenance_part',
+           'report_html', 'write_report']
 
 # %% ../nbs/14_report.ipynb #87b54509
 import html, time
 from pathlib import Path
 from typing import Any, Callable
 
+from .confidence import confidence_html
 from .core import Fault, FaultError, read_json, read_jsonl, shorten, write_text
 from .evaluate import ALIASES, compare, flips, misses, training_scores
 from .findings import FAULTS, advice_html, failures_html, of_hundred, slices_html
@@ -198,6 +200,12 @@ def advice_part(run: Run) -> str:
     examples, tuned, _ = _answers(run)
     return advice_html(tuned, examples, _splits(run).get('train'))
 
+def confidence_part(run: Run) -> str:
+    "Whether its confidence can be trusted, and what asking back would give."
+    page = confidence_html(run, _splits(run).get('test', []))
+    if not page: raise Missing('the replies in predictions/tuned.jsonl have no confidence: they were decoded freely')
+    return page
+
 def slices_part(run: Run) -> str:
     "The exact matches of every sort of command."
     examples, tuned, _ = _answers(run)
@@ -272,7 +280,8 @@ def provenance_part(run: Run) -> str:
 SECTIONS = [('Result', headline, '04_inference_test'), ('What fails', failures_part, '04_inference_test'), ('What to write next', advice_part, '04_inference_test'),
             ('Data', data_part, '01_data_preview'), ('A row as the model sees it', row_part, '01_data_preview'),
             ('Length of rows', lengths_part, '01_data_preview'), ('Training', loss_part, '03_quick_finetune'), ('Scores', scores_part, '04_inference_test'),
-            ('Slices', slices_part, '04_inference_test'), ('Before and after', flips_part, '04_inference_test'), ('Misses', misses_part, '04_inference_test'),
+            ('How sure it is', confidence_part, '04_inference_test'), ('Slices', slices_part, '04_inference_test'),
+            ('Before and after', flips_part, '04_inference_test'), ('Misses', misses_part, '04_inference_test'),
             ('Exported files', exports_part, '05_export'),
             ('Where this comes from', provenance_part, 'fgnb run')]
 

@@ -1,5 +1,5 @@
 """A person's way in: JupyterLab in a browser, the first workflow notebook, Run All Cells."""
-import os, secrets, shutil, socket, subprocess, sys, time, urllib.request
+import json, os, secrets, shutil, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 
 import pytest
@@ -76,3 +76,22 @@ def test_run_all_in_jupyterlab(lab, page, project):
     assert row.is_visible() and '<start_function_call>' in row.inner_text()
     screens = root/'outputs'/'screens'; screens.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=screens/'01_data_preview.png')
+
+
+def test_a_command_is_typed(lab, page, project):
+    source = ["from fgnb.infer import Caller", "from fgnb.playground import Playground", "caller = Caller.load('data/base', tools='data/penguin/tools.json')", "Playground(caller).widget()"]
+    nb = {'cells': [{'cell_type': 'code', 'id': 'play', 'metadata': {}, 'source': '\n'.join(source), 'execution_count': None, 'outputs': []}],
+          'metadata': {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}, 'nbformat': 4, 'nbformat_minor': 5}
+    (project/'nbs'/'workflows'/'play.ipynb').write_text(json.dumps(nb))
+    page.goto(lab.format('play.ipynb'))
+    page.wait_for_function(ready, timeout=90_000)
+    page.evaluate(run_all)
+    line = page.locator('.fgnb-command input')
+    line.wait_for(timeout=120_000)
+    line.fill('跳一下，然后转个圈 <b>x</b>')
+    line.press('Enter')
+    answer = page.locator('.fgnb-answers .fgnb-row').first
+    answer.wait_for(timeout=60_000)
+    said = answer.inner_text()
+    assert '<start_function_call>' in said and '%' in said and ' ms' in said and '<b>x</b>' in said, said
+    page.screenshot(path=root/'outputs'/'screens'/'playground.png')

@@ -8,7 +8,7 @@ __all__ = ['FEW', 'Sampling', 'Decoded', 'can_decode_fast', 'Decoder', 'ranked',
 # %% ../nbs/09c_decode.ipynb #cbef2a12
 import heapq, math, zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterator
 
 from .calls import Reply, by_key, render_value
 from .closing import Matchers, check_budget, finish
@@ -218,13 +218,35 @@ class Decoder:
         live = [r for r in replies if going(r)]
         rows = _Rows(self.model, prefix, len(live), max([len(r.next) for r in live], default=0)+2*budget+64)
         while live:
-            self.passes += 1; self.fed += sum(len(r.next) for r in live)
-            hidden = rows.feed([r.next for r in live])
-            allowed = [a[a < self.model.config.vocab_size] for a in (r.matcher.allowed() for r in live)]
-            for reply, ids, logits in zip(live, allowed, self.scores(hidden, allowed)): reply.choose(ids, logits, wide)
+            self._step(live, rows, wide)
             if not all(map(going, live)):
                 rows.keep([i for i, r in enumerate(live) if going(r)])
                 live = [r for r in live if going(r)]
+
+    def _step(self, live: list[_Reply], rows: _Rows, wide: int) -> None:
+        "One pass: feed what follows in each row, choose the next id."
+        self.passes += 1; self.fed += sum(len(r.next) for r in live)
+        hidden = rows.feed([r.next for r in live])
+        allowed = [a[a < self.model.config.vocab_size] for a in (r.matcher.allowed() for r in live)]
+        for reply, ids, logits in zip(live, allowed, self.scores(hidden, allowed)): reply.choose(ids, logits, wide)
+
+    def stream(self,
+        prompt: list[int],         # token ids
+        matcher: Matcher,          # at the beginning of the reply
+        budget: int,               # tokens of the reply
+        sampling: Sampling|None = None # default: greedy
+    ) -> Iterator[Decoded]: # as far as it is after each pass, at last the whole reply
+        "Decode one reply as `decode` does, and tell after each pass how far it is."
+        torch = need('torch', 'train')
+        check_budget([matcher], self.tokenizer, budget)
+        head = tuple(prompt[:prompt.index(_END_OF_TURN)+1]) if _END_OF_TURN in prompt[:-1] else ()
+        with torch.inference_mode():
+            reply = _Reply(prompt[len(head):], matcher, [], sampling)
+            rows = _Rows(self.model, self.prefix(head), 1, len(reply.next)+2*budget+64)
+        while not reply.matcher.done and len(reply.matcher.ids) < budget:
+            with torch.inference_mode(): self._step([reply], rows, 1)
+            yield Decoded(list(reply.matcher.ids), reply.chances, reply.options)
+        yield reply.result(self.tokenizer, budget)
 
 # %% ../nbs/09c_decode.ipynb #00452fda
 def _no_call(d: Decoded) -> bool: return d.ids[0] != _CALL

@@ -10,7 +10,7 @@ __all__ = ['load_model', 'prompt_of', 'generate_ids', 'cut_at_stop', 'decode_row
 import html, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 from .calibration import Calibration, load_calibration
 from .config import ACTIVATION, Config
@@ -253,6 +253,30 @@ class Caller:
         "The answer with its calibrated confidence; a call that is too doubtful becomes a question."
         if self.calibration: answer = replace(answer, confidence=self.calibration(answer.confidence))
         return ask_back(answer) if answer.calls and answer.confidence is not None and answer.confidence < self.ask_below else answer
+
+    def _stream(self, text: str, sampling: Sampling|None) -> Iterator[Decoded]:
+        if not self.decoder:
+            raise FaultError([Fault('replies are streamed under a grammar, on a Gemma 3 text model', column='infer.grammar', expected='true', code='choice')], 'fault')
+        prompt = self.tokenizer(prompt_of(self.rows([text])[0]), add_special_tokens=False)['input_ids']
+        return self.decoder.stream(prompt, self.decoder.starts.start(self.tools), self.max_new_tokens, sampling)
+
+    def stream(self,
+        text: str,                     # a command
+        sampling: Sampling|None = None # default: greedy
+    ) -> Iterator[str]: # the raw reply as far as it is, at last the whole
+        "The reply while it is decoded."
+        return (_text(self.tokenizer, d) for d in self._stream(text, sampling))
+
+    def watch(self,
+        text: str, # a command
+        sampling: Sampling|None = None
+    ) -> Answer:
+        "Show the reply in the notebook while it is decoded, then give the answer."
+        from IPython.display import HTML, display
+        shown = display(HTML(''), display_id=True)
+        for made in self._stream(text, sampling):
+            if shown: shown.update(HTML(f'<code>{html.escape(_text(self.tokenizer, made))}</code>'))
+        return self.weigh(as_answer(text, made, self.tokenizer, self.tools))
 
     def __call__(self,
         text: str,                     # a command

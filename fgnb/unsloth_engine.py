@@ -6,7 +6,7 @@
 __all__ = ['UNSLOTH', 'INSTALL', 'AFTER', 'Engine', 'installed', 'device_name', 'measured', 'engine_faults', 'choose_engine',
            'start_unsloth', 'unsloth_model', 'trainable', 'merged_plainly']
 
-# %% ../nbs/08be_unsloth.ipynb #c4041dee
+# %% ../nbs/08be_unsloth.ipynb #aa48f97a
 import importlib.metadata, importlib.util, io, json, os, sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from .config import Config
 from .core import Fault, FaultError, need, resolve
 from .engine import choose_precision, gpu_capability, load_for_training, lora_adapter, model_source
 
-# %% ../nbs/08be_unsloth.ipynb #e092454a
+# %% ../nbs/08be_unsloth.ipynb #2f5c8121
 UNSLOTH = '2026.10.9' # the version that `settings.ini` asks for
-INSTALL = f'pip install --no-deps unsloth=={UNSLOTH} unsloth_zoo=={UNSLOTH}'
+INSTALL = f'pip install "fgnb[unsloth]", without a GPU: pip install --no-deps unsloth=={UNSLOTH} unsloth_zoo=={UNSLOTH}'
 
 @dataclass(frozen=True)
 class Engine:
@@ -48,7 +48,7 @@ def measured(
     found = json.loads(path.read_text(encoding='utf-8'))
     return {found['device']: found['unsloth_over_trl']} if {'device', 'unsloth_over_trl'} <= set(found) else {}
 
-# %% ../nbs/08be_unsloth.ipynb #81a4eb3b
+# %% ../nbs/08be_unsloth.ipynb #ad01f972
 def engine_faults(
     config: Config,
     version: str,   # of Unsloth; empty where it is missing
@@ -58,7 +58,8 @@ def engine_faults(
     "What the configuration asks of the engines that they cannot do here."
     asked, bits, fault = config.training.engine, config.model.load_in_4bit, lambda why, key, seen, expected: Fault(why, column=key, seen=str(seen), expected=expected, code='engine')
     faults, whole = [], 'model.load_in_4bit=false'
-    if not version and (asked == 'unsloth' or bits): faults.append(fault('Unsloth is not installed', 'training.engine', asked, f'training.engine=trl, or: {INSTALL}'))
+    if not version and asked == 'unsloth': faults.append(fault('Unsloth is not installed', 'training.engine', asked, f'training.engine=trl, or: {INSTALL}'))
+    if not version and asked == 'auto' and bits: faults.append(fault('weights in four bits need Unsloth, which is not installed', 'model.load_in_4bit', bits, f'{whole}, or: {INSTALL}'))
     if asked == 'unsloth' and config.launch.processes > 1:
         faults.append(fault('Unsloth trains in one process', 'launch.processes', config.launch.processes, 'launch.processes=1, or training.engine=trl'))
     if not bits: return faults
@@ -91,7 +92,7 @@ def choose_engine(
     if faults: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the configuration; nothing was loaded')
     return _auto(config, version, gpu, ratio) if config.training.engine == 'auto' else Engine(config.training.engine, 'asked for')
 
-# %% ../nbs/08be_unsloth.ipynb #0412e05b
+# %% ../nbs/08be_unsloth.ipynb #fa39091b
 AFTER = ('transformers', 'trl', 'peft') # Unsloth rewrites these while it is imported
 
 def _fault(why: str, seen: str, expected: str) -> FaultError:
@@ -116,7 +117,7 @@ def start_unsloth(
         raise _fault('Unsloth is broken: it cannot be imported', f'{type(e).__name__}: {e}'.split('\n')[0], f'training.engine=trl, or: {INSTALL}; `fgnb doctor` compares the versions') from e
     return unsloth.__version__
 
-# %% ../nbs/08be_unsloth.ipynb #1baaed49
+# %% ../nbs/08be_unsloth.ipynb #6adebf75
 def unsloth_model(
     config: Config # `model`, `lora` and `seed` are read
 ) -> tuple: # (model, Precision); with LoRA the model holds its adapter
@@ -145,7 +146,7 @@ def trainable(
     model, precision = load_for_training(config)
     return model, lora_adapter(config, model), precision
 
-# %% ../nbs/08be_unsloth.ipynb #b5b99f2f
+# %% ../nbs/08be_unsloth.ipynb #36e01c3f
 def merged_plainly(
     adapter: Path, # folder of a saved adapter
     source: str    # the model it was trained over: a folder or a hub id

@@ -6,7 +6,7 @@
 __all__ = ['HEAD', 'ROOM', 'Batch', 'largest_batch', 'activation_bytes', 'state_bytes', 'container_memory', 'free_memory',
            'Checkpointing', 'choose_checkpointing', 'plan_memory']
 
-# %% ../nbs/08bf_memory.ipynb #4c33ffd7
+# %% ../nbs/08bf_memory.ipynb #c3576456
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .batches import alike, common
 from .checkpoints import gigabytes
 from .core import need
 
-# %% ../nbs/08bf_memory.ipynb #14cdbc77
+# %% ../nbs/08bf_memory.ipynb #719ddd7d
 @dataclass(frozen=True)
 class Batch:
     "The largest batch of a training."
@@ -43,7 +43,7 @@ def largest_batch(
         batches.append(Batch(batch_size, max(lengths[i] for i in rows), common(first, last) if len(rows) > 1 else 0))
     return max(batches, key=lambda b: b.tokens)
 
-# %% ../nbs/08bf_memory.ipynb #29d1f17e
+# %% ../nbs/08bf_memory.ipynb #dd56434e
 HEAD = 256 # labels for which logits exist at one time, as in TRL's chunked loss
 
 def activation_bytes(
@@ -63,12 +63,15 @@ def activation_bytes(
     return head + (layers*batch.tokens*H*size + layer if recompute else layers*layer)
 
 def state_bytes(
-    model: Any # as it will be trained
+    model: Any,         # as it is before the training
+    adapter: Any = None # a `peft.LoraConfig` that will be put on it
 ) -> int: # bytes
     "Gradients and the optimizer's two moments."
-    return 12*sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if adapter is None: return 12*sum(p.numel() for p in model.parameters() if p.requires_grad)
+    targets = [m for name, m in model.named_modules() if name.split('.')[-1] in adapter.target_modules]
+    return 12*adapter.r*sum(m.in_features + m.out_features for m in targets)
 
-# %% ../nbs/08bf_memory.ipynb #44322c6f
+# %% ../nbs/08bf_memory.ipynb #0c503f22
 def container_memory(
     folder: str|Path = '/sys/fs/cgroup' # control group of this process
 ) -> int|None: # bytes; None where there is no limit
@@ -88,7 +91,7 @@ def free_memory(
     there, limit = need('psutil', 'train').virtual_memory().available, container_memory()
     return there if limit is None else min(there, limit)
 
-# %% ../nbs/08bf_memory.ipynb #f28a385a
+# %% ../nbs/08bf_memory.ipynb #ed9c08e0
 ROOM = 0.8 # share of the free memory that a step may take by the estimate
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def choose_checkpointing(
 
 def plan_memory(
     asked: str,     # `training.gradient_checkpointing`
-    model: Any,     # in its place, as it will be trained
+    model: Any,     # in its place
+    adapter: Any,   # that will be put on it, or None
     rows: list,     # `Encoded` rows of the training
     batch_size: int,
     compute: str,   # float32 | bfloat16 | float16
@@ -124,6 +128,7 @@ def plan_memory(
     "Gradient checkpointing for a training that is about to start."
     prompts, lengths = [e.prompt_ids for e in rows], [len(e.input_ids) for e in rows]
     batch, plain = largest_batch(prompts, lengths, batch_size, share), largest_batch(prompts, lengths, batch_size, False)
-    state, size, full = state_bytes(model), 4 if compute == 'float32' else 2, not hasattr(model, 'peft_config')
+    state, size = state_bytes(model, adapter), 4 if compute == 'float32' else 2
+    full = adapter is None and not hasattr(model, 'peft_config')
     once, twice = activation_bytes(model.config, batch, size, full, False), activation_bytes(model.config, plain, size, full, True)
     return choose_checkpointing(asked, batch, state+once, state+twice, free_memory(next(model.parameters()).device.type))

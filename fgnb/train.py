@@ -7,15 +7,16 @@ __all__ = ['run_rows', 'encode_rows', 'to_dataset', 'sharing', 'trainer_class', 
            'save_trained', 'finetune', 'run_trainer']
 
 # %% ../nbs/11e_train.ipynb #fab143ea
-import math, time
+import math, sys, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .apart import finetune_apart
 from .batches import BatchOrder
 from .checkpoints import check_room, whole
 from .config import Config
 from .core import Fault, FaultError, need, read_jsonl, seed_everything, write_jsonl
-from .engine import deterministic, environment, load_for_training, lora_adapter, model_source, no_bars, training_arguments, wandb_environment
+from .engine import deterministic, environment, model_source, no_bars, training_arguments, wandb_environment
 from .folder import Run
 from .format import STOP_IDS
 from .mix import load_splits
@@ -23,6 +24,7 @@ from .monitor import history_callback
 from .prefix import batch_loss
 from .split import contamination
 from .tokens import Encoded, check_template, encode_all, load_tokenizer
+from .unsloth_engine import choose_engine, fit_to_memory, merged_plainly, rounded, trainable
 
 # %% ../nbs/11e_train.ipynb #86b9be5c
 def run_rows(
@@ -56,7 +58,8 @@ def to_dataset(rows: list[Encoded]):
 
 # %% ../nbs/11e_train.ipynb #d1872740
 def sharing(
-    trainer: type # a `transformers.Trainer`
+    trainer: type,       # a `transformers.Trainer`
+    share: bool = True   # false: the batches are the same, each row is computed whole
 ) -> type: # one whose batches begin alike and that computes each beginning once
     "`trainer` with the shared prefix, in training and in validation."
     torch = need('torch', 'train')
@@ -65,19 +68,21 @@ def sharing(
             rows = self.train_dataset if train_dataset is None else train_dataset
             return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
         def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-            with torch.no_grad(): shared = batch_loss(model, inputs) if prediction_loss_only else None
+            with torch.no_grad(): shared = batch_loss(model, inputs) if share and prediction_loss_only else None
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared, None, None)
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            shared = batch_loss(model, inputs, num_items_in_batch) if model.training and not return_outputs else None
+            shared = batch_loss(model, inputs, num_items_in_batch) if share and model.training and not return_outputs else None
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
     return Sharing
 
 # %% ../nbs/11e_train.ipynb #aa521fd3
-def trainer_class() -> type:
+def trainer_class(
+    share: bool = True # as in `sharing`
+) -> type:
     "`SFTTrainer` that shares beginnings, stops on a broken loss and writes whole checkpoints only."
     trl = need('trl', 'train')
     from transformers.trainer_utils import rotate_checkpoints
-    class Tuner(sharing(trl.SFTTrainer)):
+    class Tuner(sharing(trl.SFTTrainer, share)):
         staging = None
         def training_step(self, *args, **kwargs):
             loss = super().training_step(*args, **kwargs)
@@ -102,17 +107,19 @@ def build_trainer(
     tokenizer,
     folder: Path,  # of the run
     history: list, # receives the log rows
-    quiet: bool = False
+    quiet: bool = False,
+    engine: str = 'trl' # or unsloth, in a process that began with it
 ) -> tuple: # (trainer, Precision)
     "Model, adapter, data and settings as one trainer."
     from transformers import PrinterCallback
-    model, precision = load_for_training(config)
-    adapter = lora_adapter(config, model)
-    trainer = trainer_class()(
-        model=model, args=training_arguments(config, folder, precision, bool(validation)), peft_config=adapter, processing_class=tokenizer,
+    model, adapter, precision = trainable(config, engine)
+    args = training_arguments(config, folder, precision, bool(validation))
+    share, memory = fit_to_memory(args, config, engine, model, adapter, train)
+    trainer = trainer_class(share)(model=model, args=args, peft_config=adapter, processing_class=tokenizer,
         train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
         callbacks=[history_callback(folder/'history.jsonl', history, quiet)])
     trainer.remove_callback(PrinterCallback)
+    trainer.memory = memory
     return trainer, precision
 
 # %% ../nbs/11e_train.ipynb #1da247ae
@@ -146,12 +153,15 @@ class TrainResult:
     precision: str             # what was computed in
     rows: int                  # training rows
     dropped: list[str] = field(default_factory=list) # ids of rows over model.max_length
+    engine: str = ''           # what trained, and why
+    memory: str = ''           # whether activations were computed twice, and why
 
     def summary(self) -> dict:
         "Figures for metrics.json and for the eye."
         last = lambda k: next((r[k] for r in reversed(self.history) if r.get(k) is not None), None)
         return {'steps': self.steps, 'seconds': round(self.seconds, 1), 'rows': self.rows, 'loss': last('loss'), 'eval_loss': last('eval_loss'),
-                'first_loss': next((r['loss'] for r in self.history if 'loss' in r), None), 'precision': self.precision, 'dropped': len(self.dropped)}
+                'first_loss': next((r['loss'] for r in self.history if 'loss' in r), None), 'precision': self.precision, 'dropped': len(self.dropped),
+                'engine': self.engine, 'memory': self.memory}
 
 def save_trained(
     model,            # as trained; with an adapter or without
@@ -166,7 +176,7 @@ def save_trained(
     if hasattr(model, 'merge_and_unload'):
         adapter, model.peft_config['default'].base_model_name_or_path = folder/'adapter', source
         with whole(adapter) as partial: model.save_pretrained(partial)
-        model = model.float().merge_and_unload()
+        model = merged_plainly(adapter, source) if rounded(model) else model.float().merge_and_unload()
     model.config.eos_token_id = list(STOP_IDS) # the Trainer had narrowed it to the tokenizer's one
     model.generation_config = transformers.GenerationConfig(bos_token_id=2, eos_token_id=list(STOP_IDS), pad_token_id=0, do_sample=False)
     with whole(folder/'model') as partial:
@@ -183,7 +193,9 @@ def finetune(
     quiet: bool = False     # show no progress
 ) -> TrainResult:
     "Fine-tune `config.model` on `train`, with the validation loss after every epoch."
-    folder, history = Path(folder), []
+    folder, history, engine = Path(folder), [], choose_engine(config)
+    if not quiet and 'unsloth' not in sys.modules: print(f'engine: {engine}', flush=True)
+    if engine.name == 'unsloth' and 'unsloth' not in sys.modules: return finetune_apart(config, train, validation, folder, quiet=quiet)
     tokenizer = load_tokenizer(model_source(config.model.path))
     check_template(tokenizer, [*train, *validation])
     rows, dropped = encode_rows(train, tokenizer, config)
@@ -191,12 +203,14 @@ def finetune(
     if not rows: raise FaultError([Fault('no rows to train on', column='data.train', expected='at least one row marked train', code='empty')], 'fault in the data')
     with environment({'HF_HUB_DISABLE_TELEMETRY': '1'} | wandb_environment(config, folder)), no_bars(), deterministic():
         seed_everything(config.seed)
-        trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet)
+        trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet, engine.name)
+        if not quiet: print(trainer.memory, flush=True)
         check_room(folder, trainer.model, config.training.save_limit)
         check_batch(trainer, rows)
         seconds = run_trainer(trainer, config)
         model_dir, adapter_dir = save_trained(trainer.model, tokenizer, folder, precision.compute, config.model.path)
-    return TrainResult(model_dir, adapter_dir, history, seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), dropped+dropped_held)
+    return TrainResult(model_dir, adapter_dir, history, seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), dropped+dropped_held,
+                       str(engine), str(trainer.memory))
 
 def run_trainer(trainer, config: Config) -> float:
     "Train; return the seconds it took. What Weights & Biases opened is closed in any case."

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['UNSLOTH', 'INSTALL', 'AFTER', 'Engine', 'installed', 'device_name', 'measured', 'engine_faults', 'choose_engine',
-           'start_unsloth', 'unsloth_model', 'trainable', 'merged_plainly']
+           'start_unsloth', 'unsloth_model', 'trainable', 'fit_to_memory', 'rounded', 'merged_plainly']
 
-# %% ../nbs/08be_unsloth.ipynb #aa48f97a
+# %% ../nbs/08be_unsloth.ipynb #c3795170
 import importlib.metadata, importlib.util, io, json, os, sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ from pathlib import Path
 
 from .config import Config
 from .core import Fault, FaultError, need, resolve
+from .memory import Checkpointing, plan_memory
+from .prefix import can_share
 from .engine import choose_precision, gpu_capability, load_for_training, lora_adapter, model_source
 
-# %% ../nbs/08be_unsloth.ipynb #2f5c8121
+# %% ../nbs/08be_unsloth.ipynb #123491b9
 UNSLOTH = '2026.10.9' # the version that `settings.ini` asks for
 INSTALL = f'pip install "fgnb[unsloth]", without a GPU: pip install --no-deps unsloth=={UNSLOTH} unsloth_zoo=={UNSLOTH}'
 
@@ -48,7 +50,7 @@ def measured(
     found = json.loads(path.read_text(encoding='utf-8'))
     return {found['device']: found['unsloth_over_trl']} if {'device', 'unsloth_over_trl'} <= set(found) else {}
 
-# %% ../nbs/08be_unsloth.ipynb #ad01f972
+# %% ../nbs/08be_unsloth.ipynb #2b50aa05
 def engine_faults(
     config: Config,
     version: str,   # of Unsloth; empty where it is missing
@@ -92,7 +94,7 @@ def choose_engine(
     if faults: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the configuration; nothing was loaded')
     return _auto(config, version, gpu, ratio) if config.training.engine == 'auto' else Engine(config.training.engine, 'asked for')
 
-# %% ../nbs/08be_unsloth.ipynb #fa39091b
+# %% ../nbs/08be_unsloth.ipynb #7b92ac6f
 AFTER = ('transformers', 'trl', 'peft') # Unsloth rewrites these while it is imported
 
 def _fault(why: str, seen: str, expected: str) -> FaultError:
@@ -117,7 +119,7 @@ def start_unsloth(
         raise _fault('Unsloth is broken: it cannot be imported', f'{type(e).__name__}: {e}'.split('\n')[0], f'training.engine=trl, or: {INSTALL}; `fgnb doctor` compares the versions') from e
     return unsloth.__version__
 
-# %% ../nbs/08be_unsloth.ipynb #6adebf75
+# %% ../nbs/08be_unsloth.ipynb #ca562bc9
 def unsloth_model(
     config: Config # `model`, `lora` and `seed` are read
 ) -> tuple: # (model, Precision); with LoRA the model holds its adapter
@@ -146,7 +148,32 @@ def trainable(
     model, precision = load_for_training(config)
     return model, lora_adapter(config, model), precision
 
-# %% ../nbs/08be_unsloth.ipynb #36e01c3f
+# %% ../nbs/08be_unsloth.ipynb #febe420a
+def fit_to_memory(
+    args,               # a `trl.SFTConfig`, which is changed
+    config: Config,
+    engine: str,        # trl | unsloth
+    model,              # to be trained
+    adapter,            # that the trainer will put on, or None
+    rows: list          # `Encoded` rows of the training
+) -> tuple[bool, Checkpointing]: # (beginnings are shared, gradient checkpointing and why)
+    "Decide on sharing and checkpointing, and write the latter into `args`."
+    t, share = config.training, engine == 'trl' and not can_share(model)
+    plan = plan_memory(t.gradient_checkpointing, model, adapter, rows, t.batch_size, 'bfloat16' if args.bf16 else 'float32', share)
+    why = 'the engine unsloth computes every row by itself' if engine == 'unsloth' else f'{plan}, and a step that computes twice shares nothing' if plan.on else ''
+    if why and t.share_prefix == 'on':
+        raise FaultError([Fault(why, column='training.share_prefix', seen='on', expected='auto or off', code='share')], 'fault in the configuration')
+    args.gradient_checkpointing, args.gradient_checkpointing_kwargs = plan.on, {'use_reentrant': False}
+    if engine == 'unsloth' and gpu_capability() is not None: args.loss_type = 'nll'
+    return share and not plan.on, plan
+
+# %% ../nbs/08be_unsloth.ipynb #9af6f952
+def rounded(
+    model # as trained
+) -> bool:
+    "Are its frozen weights in four bits?"
+    return getattr(model.config, 'quantization_config', None) is not None
+
 def merged_plainly(
     adapter: Path, # folder of a saved adapter
     source: str    # the model it was trained over: a folder or a hub id

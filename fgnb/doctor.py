@@ -7,7 +7,7 @@ __all__ = ['NEEDED', 'WHY', 'TWO', 'PROBES', 'Finding', 'broken', 'as_text', 'ca
            'check_bounds', 'check_conflicts', 'tried', 'gpu_facts', 'check_gpu', 'system_facts', 'check_system',
            'check_probes', 'check_network', 'examine', 'doctor']
 
-# %% ../nbs/14a_doctor.ipynb #81af3a41
+# %% ../nbs/14a_doctor.ipynb #5ab3d51c
 import importlib.metadata, json, os, platform, re, shutil, subprocess, sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from .coverage import _FONTS
 from .memory import free_memory
 from .unsloth_engine import INSTALL
 
-# %% ../nbs/14a_doctor.ipynb #1be45f33
+# %% ../nbs/14a_doctor.ipynb #ae66a208
 @dataclass(frozen=True)
 class Finding:
     "One thing that was looked at."
@@ -46,7 +46,7 @@ def as_text(
     count = {level: sum(f.level == level for f in findings) for level in mark}
     return '\n'.join([*lines, '', f'{len(findings)} things looked at: {count["broken"]} broken, {count["note"]} to note'])
 
-# %% ../nbs/14a_doctor.ipynb #9263d839
+# %% ../nbs/14a_doctor.ipynb #a90183bc
 NEEDED = ('', 'train') # extras without which nothing goes; '' is the core
 WHY = {'trl': 'from 1.15 on its fused head is None without triton', 'nbdev': 'nbdev 3 refuses settings.ini', 'fastcore': 'nbdev 2.4 does not import with a newer one',
        'execnb': 'nbdev 2.4 does not import with a newer one', 'ghapi': 'nbdev 2.4 does not import with a newer one', 'transformers': 'the wire format and the engines were checked with these',
@@ -98,7 +98,7 @@ def check_packages(
             else: findings.append(Finding(r.name+where, 'broken' if must else 'note', version, f'{bounds}{": "+reason if reason else ""}', install))
     return findings
 
-# %% ../nbs/14a_doctor.ipynb #3724112c
+# %% ../nbs/14a_doctor.ipynb #c6ed5104
 def check_bounds(
     there: dict[str, str],         # canonical name -> version
     requires: dict[str, list[str]] # canonical name -> its requirements, as its metadata state them
@@ -111,8 +111,8 @@ def check_bounds(
             version = there.get(canonical(r.name))
             if version is None or r.marker is not None and not r.marker.evaluate({'extra': ''}): continue
             if not r.specifier.contains(version, prereleases=True):
-                note = 'note' if owner.startswith('unsloth') else 'broken'
-                findings.append(Finding(f'{owner} with {r.name}', note, f'{r.name} {version}', f'{owner} {there.get(owner, "")} takes {r.specifier}', f'pip install "{r.name}{r.specifier}"'))
+                level = 'broken' if canonical(r.name) in requires and not owner.startswith('unsloth') else 'note'
+                findings.append(Finding(f'{owner} with {r.name}', level, f'{r.name} {version}', f'{owner} {there.get(owner, "")} takes {r.specifier}', f'pip install "{r.name}{r.specifier}"'))
     return findings
 
 def check_conflicts(
@@ -129,7 +129,7 @@ def check_conflicts(
         findings.append(Finding('unsloth and unsloth_zoo', 'note', f'{there.get("unsloth", "missing")} and {there.get("unsloth-zoo", "missing")}', 'the same version of both', INSTALL))
     return findings
 
-# %% ../nbs/14a_doctor.ipynb #36e06c70
+# %% ../nbs/14a_doctor.ipynb #e3a0afd1
 def tried(
     code: str,       # Python
     seconds: int = 120
@@ -163,7 +163,7 @@ def check_gpu(
     if facts['nvidia']: return [Finding('GPU', 'note', f'an NVIDIA driver, but torch for {facts["build"]} finds no GPU', 'a driver as new as this torch', 'nvidia-smi shows the driver')]
     return [Finding('GPU', 'ok', f'none; torch for {facts["build"]} trains on the processor')]
 
-# %% ../nbs/14a_doctor.ipynb #784348f4
+# %% ../nbs/14a_doctor.ipynb #207d4aec
 def system_facts() -> dict:
     "What this machine has."
     try: from huggingface_hub import get_token
@@ -191,7 +191,7 @@ def check_system(
         Finding('browser', 'ok' if facts['browser'] else 'note', facts['browser'] or 'none', 'chromium, for the browser test', 'apt-get install -y chromium'),
         Finding('Chinese font', 'ok' if facts['fonts'] else 'note', ', '.join(facts['fonts']) or 'none; plots show numbers in its place', 'a font with Chinese characters', 'apt-get install -y fonts-noto-cjk')]
 
-# %% ../nbs/14a_doctor.ipynb #8a390395
+# %% ../nbs/14a_doctor.ipynb #d4e2052e
 TWO = '''
 import subprocess, sys, tempfile
 code = "import sys, torch, torch.distributed as d; d.init_process_group('gloo', init_method='file://'+sys.argv[1], rank=int(sys.argv[2]), world_size=2); \\
@@ -231,7 +231,7 @@ def check_network(
         with urllib.request.urlopen(urllib.request.Request(address, method='HEAD'), timeout=seconds): return [Finding('network', 'ok', f'{shown} answers')]
     except (OSError, ValueError) as e: return [Finding('network', 'note', f'{shown}: {getattr(e, "reason", e)}', 'an answer', 'HF_ENDPOINT=https://hf-mirror.com, or a model folder that lies here')]
 
-# %% ../nbs/14a_doctor.ipynb #bb79b7e7
+# %% ../nbs/14a_doctor.ipynb #628f5eb2
 def examine(
     network: bool = False, # also ask the model hub
     probes: bool = True    # also try what has to be tried, which takes half a minute

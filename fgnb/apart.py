@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['run_job', 'child', 'finetune_apart']
 
-# %% ../nbs/11f_apart.ipynb #d9ea651a
+# %% ../nbs/11f_apart.ipynb #3c6188cb
 import json, os, signal, subprocess, sys, tempfile, threading
 from collections import deque
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from pathlib import Path
 from .config import Config, load_config, to_yaml
 from .core import Fault, FaultError, read_json, read_jsonl, resolve, steady_env, write_json, write_jsonl, write_text
 
-# %% ../nbs/11f_apart.ipynb #5d1450fe
+# %% ../nbs/11f_apart.ipynb #b4ac8988
 def _watch_parent() -> None:
     "End this process in order when the parent is gone: its end of the pipe closes."
     def wait():
@@ -45,7 +45,7 @@ def run_job(
         write_json(job/'result.json', {'error': f'{type(e).__name__}: {e}'})
         raise
 
-# %% ../nbs/11f_apart.ipynb #c68d7a17
+# %% ../nbs/11f_apart.ipynb #aaf64d8e
 @contextmanager
 def _passing_on(child: subprocess.Popen):
     "Signals that would end this process go to the child instead."
@@ -65,9 +65,9 @@ def _child_environment() -> dict[str, str]:
     paths = [package, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]
     return os.environ | steady_env() | {'PYTHONPATH': os.pathsep.join(dict.fromkeys(paths)), 'PYTHONUNBUFFERED': '1', 'UNSLOTH_DISABLE_STATISTICS': '1'}
 
-def _run_child(job: Path, quiet: bool) -> tuple[int, str]:
+def _run_child(job: Path, quiet: bool, python: str) -> tuple[int, str]:
     "Run the job, its lines shown as they come; its exit code and its last words on stderr."
-    child = subprocess.Popen([sys.executable, '-c', 'from fgnb.apart import child; child()', str(job)], env=_child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    child = subprocess.Popen([python or sys.executable, '-c', 'from fgnb.apart import child; child()', str(job)], env=_child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, text=True, encoding='utf-8', errors='replace', start_new_session=True)
     last: deque[str] = deque(maxlen=20)
     reader = threading.Thread(target=lambda: last.extend(child.stderr), daemon=True)
@@ -105,6 +105,7 @@ def finetune_apart(
     folder: str|Path,       # of the run
     engine: str = 'unsloth',# what the process imports first: unsloth, or trl for nothing
     quiet: bool = False,    # show no progress
+    python: str = '',       # interpreter; default: this one
     **options               # further arguments of `finetune` that JSON can hold
 ): # a `TrainResult`
     "`fgnb.train.finetune` in a process of its own."
@@ -113,4 +114,4 @@ def finetune_apart(
         write_text(job/'config.yaml', to_yaml(config))
         write_jsonl(job/'train.jsonl', train); write_jsonl(job/'validation.jsonl', validation)
         write_json(job/'job.json', {'engine': engine, 'folder': str(resolve(folder)), 'options': {'quiet': quiet} | options})
-        return _result(job, *_run_child(job, quiet))
+        return _result(job, *_run_child(job, quiet, python))

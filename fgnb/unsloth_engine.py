@@ -6,7 +6,7 @@
 __all__ = ['UNSLOTH', 'INSTALL', 'AFTER', 'Engine', 'installed', 'device_name', 'measured', 'engine_faults', 'choose_engine',
            'start_unsloth', 'unsloth_model', 'trainable', 'fit_to_memory', 'rounded', 'merged_plainly']
 
-# %% ../nbs/08be_unsloth.ipynb #c3795170
+# %% ../nbs/08be_unsloth.ipynb #020d83c1
 import importlib.metadata, importlib.util, io, json, os, sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .memory import Checkpointing, plan_memory
 from .prefix import can_share
 from .engine import choose_precision, gpu_capability, load_for_training, lora_adapter, model_source
 
-# %% ../nbs/08be_unsloth.ipynb #123491b9
+# %% ../nbs/08be_unsloth.ipynb #56ef40c3
 UNSLOTH = '2026.10.9' # the version that `settings.ini` asks for
 INSTALL = f'pip install "fgnb[unsloth]", without a GPU: pip install --no-deps unsloth=={UNSLOTH} unsloth_zoo=={UNSLOTH}'
 
@@ -50,7 +50,7 @@ def measured(
     found = json.loads(path.read_text(encoding='utf-8'))
     return {found['device']: found['unsloth_over_trl']} if {'device', 'unsloth_over_trl'} <= set(found) else {}
 
-# %% ../nbs/08be_unsloth.ipynb #2b50aa05
+# %% ../nbs/08be_unsloth.ipynb #d7fcb379
 def engine_faults(
     config: Config,
     version: str,   # of Unsloth; empty where it is missing
@@ -94,7 +94,7 @@ def choose_engine(
     if faults: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the configuration; nothing was loaded')
     return _auto(config, version, gpu, ratio) if config.training.engine == 'auto' else Engine(config.training.engine, 'asked for')
 
-# %% ../nbs/08be_unsloth.ipynb #7b92ac6f
+# %% ../nbs/08be_unsloth.ipynb #b3d6c81d
 AFTER = ('transformers', 'trl', 'peft') # Unsloth rewrites these while it is imported
 
 def _fault(why: str, seen: str, expected: str) -> FaultError:
@@ -119,7 +119,7 @@ def start_unsloth(
         raise _fault('Unsloth is broken: it cannot be imported', f'{type(e).__name__}: {e}'.split('\n')[0], f'training.engine=trl, or: {INSTALL}; `fgnb doctor` compares the versions') from e
     return unsloth.__version__
 
-# %% ../nbs/08be_unsloth.ipynb #ca562bc9
+# %% ../nbs/08be_unsloth.ipynb #8bbbec3e
 def unsloth_model(
     config: Config # `model`, `lora` and `seed` are read
 ) -> tuple: # (model, Precision); with LoRA the model holds its adapter
@@ -148,7 +148,7 @@ def trainable(
     model, precision = load_for_training(config)
     return model, lora_adapter(config, model), precision
 
-# %% ../nbs/08be_unsloth.ipynb #febe420a
+# %% ../nbs/08be_unsloth.ipynb #f7d8f868
 def fit_to_memory(
     args,               # a `trl.SFTConfig`, which is changed
     config: Config,
@@ -158,7 +158,8 @@ def fit_to_memory(
     rows: list          # `Encoded` rows of the training
 ) -> tuple[bool, Checkpointing]: # (beginnings are shared, gradient checkpointing and why)
     "Decide on sharing and checkpointing, and write the latter into `args`."
-    t, share = config.training, engine == 'trl' and not can_share(model)
+    t = config.training
+    share = engine == 'trl' and t.share_prefix != 'off' and not can_share(model)
     plan = plan_memory(t.gradient_checkpointing, model, adapter, rows, t.batch_size, 'bfloat16' if args.bf16 else 'float32', share)
     why = 'the engine unsloth computes every row by itself' if engine == 'unsloth' else f'{plan}, and a step that computes twice shares nothing' if plan.on else ''
     if why and t.share_prefix == 'on':
@@ -167,7 +168,7 @@ def fit_to_memory(
     if engine == 'unsloth' and gpu_capability() is not None: args.loss_type = 'nll'
     return share and not plan.on, plan
 
-# %% ../nbs/08be_unsloth.ipynb #9af6f952
+# %% ../nbs/08be_unsloth.ipynb #f53890d0
 def rounded(
     model # as trained
 ) -> bool:

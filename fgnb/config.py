@@ -175,6 +175,7 @@ def _set(cfg, key: str, value, source: str) -> list[Fault]:
     known = known_keys()
     if key not in known:
         return [Fault('unknown configuration key', source, column=key, expected=nearest(key, known), code='unknown-key')]
+    if isinstance(value, bool) and 'on' in CHOICES.get(key, []): value = 'on' if value else 'off' # YAML 1.1 reads these words as true and false
     try: OmegaConf.update(cfg, key, value, merge=False)
     except OmegaConfBaseException as e:
         now = OmegaConf.select(cfg, key)

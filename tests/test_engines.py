@@ -1,0 +1,45 @@
+"""The same training with and without gradient checkpointing, engine and memory in the result, a checkpointed training that was asked to share."""
+import pytest
+
+torch = pytest.importorskip('torch')
+pytest.importorskip('trl')
+from fgnb.config import load_config
+from fgnb.core import FaultError
+from fgnb.infer import load_model
+from fgnb.testing import lamps, tiny_gemma
+from fgnb.train import finetune
+
+
+def trained(folder, base, *more):
+    "A short training of a random model."
+    settings = [f'model.path={base}', 'training.learning_rate=0.01', 'training.max_steps=4', 'training.batch_size=6', 'logging.steps=1', 'lora.r=4', *more]
+    return finetune(load_config(None, settings), lamps(18), lamps(24)[18:], folder, quiet=True)
+
+
+def losses(result): return [r['loss'] for r in result.history if 'loss' in r]
+
+
+@pytest.mark.parametrize('lora', ['true', 'false'])
+def test_checkpointing_changes_no_number(tmp_path, lora):
+    "Off without sharing and on: equal losses and equal weights; beside the shared beginning equal to rounding."
+    tiny_gemma(tmp_path/'base')
+    of = {name: trained(tmp_path/name, tmp_path/'base', f'lora.enabled={lora}', *more) for name, more in
+          {'on': ['training.gradient_checkpointing=on'], 'off': ['training.gradient_checkpointing=off', 'training.share_prefix=off'], 'shared': []}.items()}
+    assert losses(of['on']) == losses(of['off']) and len(losses(of['on'])) == 4
+    assert max(abs(a-b) for a, b in zip(losses(of['on']), losses(of['shared']))) < 1e-4
+    on, off = (load_model(of[n].model_dir)[0].state_dict() for n in ('on', 'off'))
+    assert all(torch.equal(v, off[k]) for k, v in on.items())
+    assert 'checkpointing on (asked for)' in of['on'].memory and 'off (auto: a step of 6 rows' in of['shared'].memory
+    assert of['shared'].engine.startswith('trl (auto') and of['shared'].summary()['engine'] == of['shared'].engine
+
+
+def test_sharing_that_was_demanded_is_not_dropped(tmp_path):
+    tiny_gemma(tmp_path/'base')
+    with pytest.raises(FaultError, match='shares nothing'):
+        trained(tmp_path/'run', tmp_path/'base', 'training.gradient_checkpointing=on', 'training.share_prefix=on')
+
+
+def test_what_the_engines_cannot_do_is_refused_before_anything_loads(tmp_path):
+    with pytest.raises(FaultError, match='need a CUDA GPU') as caught:
+        trained(tmp_path/'run', 'no/such-model', 'training.engine=trl', 'model.load_in_4bit=true')
+    assert 'model.load_in_4bit=false' in str(caught.value) and not (tmp_path/'run').exists()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['run_job', 'child', 'finetune_apart']
 
-# %% ../nbs/11f_apart.ipynb #3c6188cb
+# %% ../nbs/11f_apart.ipynb #fa13413c
 import json, os, signal, subprocess, sys, tempfile, threading
 from collections import deque
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from pathlib import Path
 from .config import Config, load_config, to_yaml
 from .core import Fault, FaultError, read_json, read_jsonl, resolve, steady_env, write_json, write_jsonl, write_text
 
-# %% ../nbs/11f_apart.ipynb #b4ac8988
+# %% ../nbs/11f_apart.ipynb #31223a15
 def _watch_parent() -> None:
     "End this process in order when the parent is gone: its end of the pipe closes."
     def wait():
@@ -42,10 +42,10 @@ def run_job(
         write_json(job/'result.json', {'result': _as_dict(result)})
     except FaultError as e: write_json(job/'result.json', {'faults': e.rows, 'title': str(e).split('\n')[0].split(' ', 1)[1]})
     except BaseException as e:
-        write_json(job/'result.json', {'error': f'{type(e).__name__}: {e}'})
+        write_json(job/'result.json', {'error': f'{type(e).__name__}: {e}'} | ({'exit': e.code} if isinstance(e, SystemExit) else {}))
         raise
 
-# %% ../nbs/11f_apart.ipynb #aaf64d8e
+# %% ../nbs/11f_apart.ipynb #08a32469
 @contextmanager
 def _passing_on(child: subprocess.Popen):
     "Signals that would end this process go to the child instead."
@@ -93,6 +93,7 @@ def _result(job: Path, code: int, words: str):
     from fgnb.train import TrainResult
     told = read_json(job/'result.json') if (job/'result.json').is_file() else {'error': f'the training process ended with {code}'}
     if 'faults' in told: raise FaultError([Fault(**f) for f in told['faults']], told['title'])
+    if 'exit' in told: raise SystemExit(told['exit'])
     if told.get('error', '').startswith('KeyboardInterrupt') or code in (-signal.SIGINT, -signal.SIGTERM): raise KeyboardInterrupt('the training process was interrupted')
     if 'error' in told: raise RuntimeError(f'{told["error"]}\nthe last lines of the training process:\n{words}')
     paths = {f.name for f in fields(TrainResult) if 'Path' in str(f.type)}

@@ -59,7 +59,7 @@ def to_dataset(rows: list[Encoded]):
 # %% ../nbs/11e_train.ipynb #d1872740
 def sharing(
     trainer: type,       # a `transformers.Trainer`
-    share: bool = True   # false: the batches are the same, each row is computed whole
+    mode: str = 'auto'   # auto | on | off, as `training.share_prefix`; the batches are always the same
 ) -> type: # one whose batches begin alike and that computes each beginning once
     "`trainer` with the shared prefix, in training and in validation."
     torch = need('torch', 'train')
@@ -68,16 +68,16 @@ def sharing(
             rows = self.train_dataset if train_dataset is None else train_dataset
             return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
         def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-            with torch.no_grad(): shared = batch_loss(model, inputs) if share and prediction_loss_only else None
+            with torch.no_grad(): shared = batch_loss(model, inputs) if mode != 'off' and prediction_loss_only else None
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared, None, None)
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            shared = batch_loss(model, inputs, num_items_in_batch) if share and model.training and not return_outputs else None
+            shared = batch_loss(model, inputs, num_items_in_batch) if mode != 'off' and model.training and not return_outputs else None
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
     return Sharing
 
 # %% ../nbs/11e_train.ipynb #aa521fd3
 def trainer_class(
-    share: bool = True # as in `sharing`
+    share: str = 'auto' # `training.share_prefix`
 ) -> type:
     "`SFTTrainer` that shares beginnings, stops on a broken loss and writes whole checkpoints only."
     trl = need('trl', 'train')

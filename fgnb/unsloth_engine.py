@@ -6,7 +6,7 @@
 __all__ = ['UNSLOTH', 'INSTALL', 'AFTER', 'Engine', 'installed', 'device_name', 'measured', 'engine_faults', 'choose_engine',
            'start_unsloth', 'unsloth_model', 'trainable', 'fit_to_memory', 'rounded', 'merged_plainly']
 
-# %% ../nbs/08be_unsloth.ipynb #020d83c1
+# %% ../nbs/08be_unsloth.ipynb #7dfc0fd3
 import importlib.metadata, importlib.util, io, json, os, sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .memory import Checkpointing, plan_memory
 from .prefix import can_share
 from .engine import choose_precision, gpu_capability, load_for_training, lora_adapter, model_source
 
-# %% ../nbs/08be_unsloth.ipynb #56ef40c3
+# %% ../nbs/08be_unsloth.ipynb #c5650db1
 UNSLOTH = '2026.10.9' # the version that `settings.ini` asks for
 INSTALL = f'pip install "fgnb[unsloth]", without a GPU: pip install --no-deps unsloth=={UNSLOTH} unsloth_zoo=={UNSLOTH}'
 
@@ -50,7 +50,7 @@ def measured(
     found = json.loads(path.read_text(encoding='utf-8'))
     return {found['device']: found['unsloth_over_trl']} if {'device', 'unsloth_over_trl'} <= set(found) else {}
 
-# %% ../nbs/08be_unsloth.ipynb #d7fcb379
+# %% ../nbs/08be_unsloth.ipynb #0d88f679
 def engine_faults(
     config: Config,
     version: str,   # of Unsloth; empty where it is missing
@@ -94,7 +94,7 @@ def choose_engine(
     if faults: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""} in the configuration; nothing was loaded')
     return _auto(config, version, gpu, ratio) if config.training.engine == 'auto' else Engine(config.training.engine, 'asked for')
 
-# %% ../nbs/08be_unsloth.ipynb #b3d6c81d
+# %% ../nbs/08be_unsloth.ipynb #7195d5a0
 AFTER = ('transformers', 'trl', 'peft') # Unsloth rewrites these while it is imported
 
 def _fault(why: str, seen: str, expected: str) -> FaultError:
@@ -119,7 +119,7 @@ def start_unsloth(
         raise _fault('Unsloth is broken: it cannot be imported', f'{type(e).__name__}: {e}'.split('\n')[0], f'training.engine=trl, or: {INSTALL}; `fgnb doctor` compares the versions') from e
     return unsloth.__version__
 
-# %% ../nbs/08be_unsloth.ipynb #8bbbec3e
+# %% ../nbs/08be_unsloth.ipynb #701ca21a
 def unsloth_model(
     config: Config # `model`, `lora` and `seed` are read
 ) -> tuple: # (model, Precision); with LoRA the model holds its adapter
@@ -148,7 +148,7 @@ def trainable(
     model, precision = load_for_training(config)
     return model, lora_adapter(config, model), precision
 
-# %% ../nbs/08be_unsloth.ipynb #f7d8f868
+# %% ../nbs/08be_unsloth.ipynb #164b4c71
 def fit_to_memory(
     args,               # a `trl.SFTConfig`, which is changed
     config: Config,
@@ -156,7 +156,7 @@ def fit_to_memory(
     model,              # to be trained
     adapter,            # that the trainer will put on, or None
     rows: list          # `Encoded` rows of the training
-) -> tuple[bool, Checkpointing]: # (beginnings are shared, gradient checkpointing and why)
+) -> tuple[str, Checkpointing]: # (`training.share_prefix` as it can be kept, gradient checkpointing and why)
     "Decide on sharing and checkpointing, and write the latter into `args`."
     t = config.training
     share = engine == 'trl' and t.share_prefix != 'off' and not can_share(model)
@@ -166,9 +166,9 @@ def fit_to_memory(
         raise FaultError([Fault(why, column='training.share_prefix', seen='on', expected='auto or off', code='share')], 'fault in the configuration')
     args.gradient_checkpointing, args.gradient_checkpointing_kwargs = plan.on, {'use_reentrant': False}
     if engine == 'unsloth' and gpu_capability() is not None: args.loss_type = 'nll'
-    return share and not plan.on, plan
+    return 'off' if why else t.share_prefix, plan
 
-# %% ../nbs/08be_unsloth.ipynb #f53890d0
+# %% ../nbs/08be_unsloth.ipynb #2a6df7f8
 def rounded(
     model # as trained
 ) -> bool:

@@ -67,8 +67,9 @@ def _child_environment() -> dict[str, str]:
 
 def _run_child(job: Path, quiet: bool, python: str) -> tuple[int, str]:
     "Run the job, its lines shown as they come; its exit code and its last words on stderr."
-    child = subprocess.Popen([python or sys.executable, '-c', 'from fgnb.apart import child; child()', str(job)], env=_child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True, encoding='utf-8', errors='replace', start_new_session=True)
+    command = [python or sys.executable, '-c', 'from fgnb.apart import child; child()', str(job)]
+    child = subprocess.Popen(command, env=_child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding='utf-8',
+                             errors='replace', start_new_session=True)
     last: deque[str] = deque(maxlen=20)
     reader = threading.Thread(target=lambda: last.extend(child.stderr), daemon=True)
     reader.start()

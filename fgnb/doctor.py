@@ -48,9 +48,9 @@ def as_text(
 
 # %% ../nbs/14a_doctor.ipynb #a90183bc
 NEEDED = ('', 'train') # extras without which nothing goes; '' is the core
-WHY = {'trl': 'from 1.15 on its fused head is None without triton', 'nbdev': 'nbdev 3 refuses settings.ini', 'fastcore': 'nbdev 2.4 does not import with a newer one',
-       'execnb': 'nbdev 2.4 does not import with a newer one', 'ghapi': 'nbdev 2.4 does not import with a newer one', 'transformers': 'the wire format and the engines were checked with these',
-       'datasets': 'Unsloth and TRL take no newer one', 'torch': 'Unsloth takes no newer one'}
+WHY = {'trl': 'from 1.15 on its fused head is None without triton', 'nbdev': 'nbdev 3 refuses settings.ini', 'datasets': 'Unsloth and TRL take no newer one',
+       **dict.fromkeys(('fastcore', 'execnb', 'ghapi'), 'nbdev 2.4 does not import with a newer one'), 'transformers': 'the wire format and the engines were checked with these',
+       'torch': 'Unsloth takes no newer one'}
 
 def canonical(
     name: str # e.g. `python_calamine`
@@ -92,8 +92,8 @@ def check_packages(
         for r in map(Requirement, lines):
             version, bounds = there.get(canonical(r.name)), str(r.specifier)
             where, reason = f' ({extra})' if extra else '', WHY.get(canonical(r.name), '')
-            install = INSTALL if extra == 'unsloth' else f'pip install "{r}"'
-            if version is None: findings.append(Finding(r.name+where, 'broken' if must else 'note', 'not installed', bounds, INSTALL if extra == 'unsloth' else f'pip install {source}'))
+            install = INSTALL if extra == 'unsloth' else f'pip install {source}' if version is None else f'pip install "{r}"'
+            if version is None: findings.append(Finding(r.name+where, 'broken' if must else 'note', 'not installed', bounds, install))
             elif r.specifier.contains(version, prereleases=True): findings.append(Finding(r.name+where, 'ok', version, bounds))
             else: findings.append(Finding(r.name+where, 'broken' if must else 'note', version, f'{bounds}{": "+reason if reason else ""}', install))
     return findings
@@ -112,7 +112,8 @@ def check_bounds(
             if version is None or r.marker is not None and not r.marker.evaluate({'extra': ''}): continue
             if not r.specifier.contains(version, prereleases=True):
                 level = 'broken' if canonical(r.name) in requires and not owner.startswith('unsloth') else 'note'
-                findings.append(Finding(f'{owner} with {r.name}', level, f'{r.name} {version}', f'{owner} {there.get(owner, "")} takes {r.specifier}', f'pip install "{r.name}{r.specifier}"'))
+                takes = f'{owner} {there.get(owner, "")} takes {r.specifier}'
+                findings.append(Finding(f'{owner} with {r.name}', level, f'{r.name} {version}', takes, f'pip install "{r.name}{r.specifier}"'))
     return findings
 
 def check_conflicts(
@@ -126,7 +127,8 @@ def check_conflicts(
         findings.append(Finding('trl without triton', 'broken', f'trl {trl}, no triton', f'trl before 1.15{", or triton" if gpu else ""}: {WHY["trl"]}, so that no training starts',
                                 'pip install "trl<1.15"'))
     if ('unsloth' in there) != ('unsloth-zoo' in there) or there.get('unsloth') != there.get('unsloth-zoo'):
-        findings.append(Finding('unsloth and unsloth_zoo', 'note', f'{there.get("unsloth", "missing")} and {there.get("unsloth-zoo", "missing")}', 'the same version of both', INSTALL))
+        seen = ' and '.join(there.get(p, 'missing') for p in ('unsloth', 'unsloth-zoo'))
+        findings.append(Finding('unsloth and unsloth_zoo', 'note', seen, 'the same version of both', INSTALL))
     return findings
 
 # %% ../nbs/14a_doctor.ipynb #e3a0afd1
@@ -135,7 +137,8 @@ def tried(
     seconds: int = 120
 ) -> str: # the last line of its error, empty where it went well
     "Whether some code runs, in a process of its own."
-    env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, [str(Path(sys.modules['fgnb'].__file__).parent.parent), os.environ.get('PYTHONPATH')])), 'UNSLOTH_DISABLE_STATISTICS': '1'}
+    package = str(Path(sys.modules['fgnb'].__file__).parent.parent)
+    env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')])), 'UNSLOTH_DISABLE_STATISTICS': '1'}
     try: done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, errors='replace', timeout=seconds, env=env)
     except subprocess.TimeoutExpired: return f'no answer within {seconds} s'
     if done.returncode == 0: return ''
@@ -146,8 +149,11 @@ def gpu_facts() -> dict: # build, gpu, capability, memory; of torch
     try: import torch
     except Exception as e: return {'torch': f'{type(e).__name__}: {e}'} # whatever a broken build raises
     there = torch.cuda.is_available()
-    facts = {'torch': '', 'build': f'CUDA {torch.version.cuda}' if torch.version.cuda else 'ROCm' if torch.version.hip else 'CPU', 'gpu': there, 'nvidia': bool(shutil.which('nvidia-smi'))}
-    return facts | ({'name': torch.cuda.get_device_name(0), 'capability': torch.cuda.get_device_capability(0), 'memory': torch.cuda.get_device_properties(0).total_memory} if there else {})
+    build = f'CUDA {torch.version.cuda}' if torch.version.cuda else 'ROCm' if torch.version.hip else 'CPU'
+    facts = {'torch': '', 'build': build, 'gpu': there, 'nvidia': bool(shutil.which('nvidia-smi'))}
+    if not there: return facts
+    gpu = torch.cuda.get_device_properties(0)
+    return facts | {'name': gpu.name, 'capability': (gpu.major, gpu.minor), 'memory': gpu.total_memory}
 
 def check_gpu(
     facts: dict # as `gpu_facts` gives them
@@ -159,8 +165,10 @@ def check_gpu(
         if facts['capability'] >= (8, 0): return [Finding('GPU', 'ok', seen)]
         return [Finding('GPU', 'note', seen, 'capability 8.0 for bfloat16; this one computes in float32')]
     if facts['nvidia'] and facts['build'] == 'CPU':
-        return [Finding('GPU', 'note', 'an NVIDIA driver, but torch for CPU', 'torch for CUDA', 'pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128')]
-    if facts['nvidia']: return [Finding('GPU', 'note', f'an NVIDIA driver, but torch for {facts["build"]} finds no GPU', 'a driver as new as this torch', 'nvidia-smi shows the driver')]
+        remedy = 'pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128'
+        return [Finding('GPU', 'note', 'an NVIDIA driver, but torch for CPU', 'torch for CUDA', remedy)]
+    if facts['nvidia']:
+        return [Finding('GPU', 'note', f'an NVIDIA driver, but torch for {facts["build"]} finds no GPU', 'a driver as new as this torch', 'nvidia-smi shows the driver')]
     return [Finding('GPU', 'ok', f'none; torch for {facts["build"]} trains on the processor')]
 
 # %% ../nbs/14a_doctor.ipynb #207d4aec
@@ -173,7 +181,9 @@ def system_facts() -> dict:
         fonts = sorted({f.name for f in font_manager.fontManager.ttflist} & set(_FONTS))
     except ImportError: fonts = []
     endpoint = re.sub(r'//[^/@]*@', '//', os.environ.get('HF_ENDPOINT', '')) # a password may stand before the @
-    return {'python': platform.python_version(), 'executable': sys.prefix != sys.base_prefix, 'disk': free_space(project_root()), 'memory': free_memory(), 'token': bool(get_token()), 'endpoint': endpoint,
+    try: memory = free_memory()
+    except ImportError: memory = os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE') # without the extra `train` there is no psutil
+    return {'python': platform.python_version(), 'own': sys.prefix != sys.base_prefix, 'disk': free_space(project_root()), 'memory': memory, 'token': bool(get_token()), 'endpoint': endpoint,
             'browser': next((b for b in ('chromium', 'chromium-browser', 'google-chrome') if shutil.which(b)), ''), 'fonts': fonts}
 
 def check_system(
@@ -183,13 +193,14 @@ def check_system(
     python, low = tuple(map(int, facts['python'].split('.')[:2])), lambda n, least: 'note' if n < least else 'ok'
     return [
         Finding('Python', 'ok' if python >= (3, 11) else 'broken', facts['python'], '3.11 or newer', 'make setup PYTHON=/path/to/python3.11'),
-        Finding('virtual environment', 'ok' if facts['executable'] else 'note', 'yes' if facts['executable'] else 'no: packages of the system may come first', 'one of its own', 'make setup'),
+        Finding('virtual environment', 'ok' if facts['own'] else 'note', 'yes' if facts['own'] else 'no: packages of the system may come first', 'one of its own', 'make setup'),
         Finding('disk', low(facts['disk'], 5e9), f'{gigabytes(facts["disk"])} free', '5 GB for checkpoints and exports of a 270M model', 'training.save_limit=1'),
         Finding('memory', low(facts['memory'], 4e9), f'{gigabytes(facts["memory"])} free', '4 GB to tune a 270M model', 'training.batch_size=4'),
         Finding('Hugging Face token', 'ok', 'there is one' if facts['token'] else 'none; only a gated model such as google/functiongemma-270m-it needs one'),
         Finding('Hugging Face endpoint', 'ok', facts['endpoint'] or 'the usual one; HF_ENDPOINT names a mirror'),
         Finding('browser', 'ok' if facts['browser'] else 'note', facts['browser'] or 'none', 'chromium, for the browser test', 'apt-get install -y chromium'),
-        Finding('Chinese font', 'ok' if facts['fonts'] else 'note', ', '.join(facts['fonts']) or 'none; plots show numbers in its place', 'a font with Chinese characters', 'apt-get install -y fonts-noto-cjk')]
+        Finding('Chinese font', 'ok' if facts['fonts'] else 'note', ', '.join(facts['fonts']) or 'none; plots show numbers in its place', 'a font with Chinese characters',
+                'apt-get install -y fonts-noto-cjk')]
 
 # %% ../nbs/14a_doctor.ipynb #d4e2052e
 TWO = '''
@@ -229,7 +240,8 @@ def check_network(
     shown = re.sub(r'//[^/@]*@', '//', address)
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method='HEAD'), timeout=seconds): return [Finding('network', 'ok', f'{shown} answers')]
-    except (OSError, ValueError) as e: return [Finding('network', 'note', f'{shown}: {getattr(e, "reason", e)}', 'an answer', 'HF_ENDPOINT=https://hf-mirror.com, or a model folder that lies here')]
+    except (OSError, ValueError) as e:
+        return [Finding('network', 'note', f'{shown}: {getattr(e, "reason", e)}', 'an answer', 'HF_ENDPOINT=https://hf-mirror.com, or a model folder that lies here')]
 
 # %% ../nbs/14a_doctor.ipynb #628f5eb2
 def examine(

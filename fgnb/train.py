@@ -120,6 +120,7 @@ def build_trainer(
         callbacks=[history_callback(folder/'history.jsonl', history, quiet)])
     trainer.remove_callback(PrinterCallback)
     trainer.memory = memory
+    if not quiet: print(memory, flush=True)
     return trainer, precision
 
 # %% ../nbs/11e_train.ipynb #1da247ae
@@ -204,7 +205,6 @@ def finetune(
     with environment({'HF_HUB_DISABLE_TELEMETRY': '1'} | wandb_environment(config, folder)), no_bars(), deterministic():
         seed_everything(config.seed)
         trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet, engine.name)
-        if not quiet: print(trainer.memory, flush=True)
         check_room(folder, trainer.model, config.training.save_limit)
         check_batch(trainer, rows)
         seconds = run_trainer(trainer, config)

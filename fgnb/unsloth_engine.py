@@ -58,10 +58,12 @@ def engine_faults(
     four: str       # version of bitsandbytes; empty where it is missing
 ) -> list[Fault]:
     "What the configuration asks of the engines that they cannot do here."
-    asked, bits, fault = config.training.engine, config.model.load_in_4bit, lambda why, key, seen, expected: Fault(why, column=key, seen=str(seen), expected=expected, code='engine')
+    asked, bits = config.training.engine, config.model.load_in_4bit
+    fault = lambda why, key, seen, expected: Fault(why, column=key, seen=str(seen), expected=expected, code='engine')
     faults, whole = [], 'model.load_in_4bit=false'
     if not version and asked == 'unsloth': faults.append(fault('Unsloth is not installed', 'training.engine', asked, f'training.engine=trl, or: {INSTALL}'))
-    if not version and asked == 'auto' and bits: faults.append(fault('weights in four bits need Unsloth, which is not installed', 'model.load_in_4bit', bits, f'{whole}, or: {INSTALL}'))
+    if not version and asked == 'auto' and bits:
+        faults.append(fault('weights in four bits need Unsloth, which is not installed', 'model.load_in_4bit', bits, f'{whole}, or: {INSTALL}'))
     if asked == 'unsloth' and config.launch.processes > 1:
         faults.append(fault('Unsloth trains in one process', 'launch.processes', config.launch.processes, 'launch.processes=1, or training.engine=trl'))
     if not bits: return faults
@@ -116,7 +118,8 @@ def start_unsloth(
         if e.name == 'unsloth': raise _fault('Unsloth is not installed', 'no module', f'training.engine=trl, or: {INSTALL}') from None
         raise _fault('Unsloth is broken: it lacks a package', e.name or str(e), f'pip install {e.name}, or training.engine=trl; `fgnb doctor` compares the versions') from e
     except Exception as e: # whatever a mixed installation raises
-        raise _fault('Unsloth is broken: it cannot be imported', f'{type(e).__name__}: {e}'.split('\n')[0], f'training.engine=trl, or: {INSTALL}; `fgnb doctor` compares the versions') from e
+        remedy = f'training.engine=trl, or: {INSTALL}; `fgnb doctor` compares the versions'
+        raise _fault('Unsloth is broken: it cannot be imported', f'{type(e).__name__}: {e}'.split('\n')[0], remedy) from e
     return unsloth.__version__
 
 # %% ../nbs/08be_unsloth.ipynb #701ca21a

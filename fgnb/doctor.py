@@ -183,8 +183,8 @@ def system_facts() -> dict:
     endpoint = re.sub(r'//[^/@]*@', '//', os.environ.get('HF_ENDPOINT', '')) # a password may stand before the @
     try: memory = free_memory()
     except ImportError: memory = os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE') # without the extra `train` there is no psutil
-    return {'python': platform.python_version(), 'own': sys.prefix != sys.base_prefix, 'disk': free_space(project_root()), 'memory': memory, 'token': bool(get_token()), 'endpoint': endpoint,
-            'browser': next((b for b in ('chromium', 'chromium-browser', 'google-chrome') if shutil.which(b)), ''), 'fonts': fonts}
+    return {'python': platform.python_version(), 'own': sys.prefix != sys.base_prefix, 'disk': free_space(project_root()), 'memory': memory, 'token': bool(get_token()),
+            'endpoint': endpoint, 'browser': next((b for b in ('chromium', 'chromium-browser', 'google-chrome') if shutil.which(b)), ''), 'fonts': fonts}
 
 def check_system(
     facts: dict # as `system_facts` gives them

@@ -7,7 +7,7 @@ __all__ = ['run_rows', 'encode_rows', 'to_dataset', 'sharing', 'trainer_class', 
            'save_trained', 'finetune', 'run_trainer']
 
 # %% ../nbs/11e_train.ipynb #fab143ea
-import math, time
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,14 +15,18 @@ from .batches import BatchOrder
 from .checkpoints import check_room, whole
 from .config import Config
 from .core import Fault, FaultError, need, read_jsonl, seed_everything, write_jsonl
-from .engine import deterministic, environment, load_for_training, lora_adapter, model_source, no_bars, training_arguments, wandb_environment
+from .engine import deterministic, environment, load_for_training, lora_adapter, model_source, no_bars, training_arguments
 from .folder import Run
 from .format import STOP_IDS
+from .guard import guarded
 from .mix import load_splits
-from .monitor import history_callback
+from .monitor import Meter, history_callback, live_callback, metered, watched
 from .prefix import batch_loss
+from .rows import place_of
+from .selection import select_epochs
 from .split import contamination
 from .tokens import Encoded, check_template, encode_all, load_tokenizer
+from .trackers import trackers
 
 # %% ../nbs/11e_train.ipynb #86b9be5c
 def run_rows(
@@ -77,14 +81,8 @@ def trainer_class() -> type:
     "`SFTTrainer` that shares beginnings, stops on a broken loss and writes whole checkpoints only."
     trl = need('trl', 'train')
     from transformers.trainer_utils import rotate_checkpoints
-    class Tuner(sharing(trl.SFTTrainer)):
+    class Tuner(guarded(metered(sharing(trl.SFTTrainer)))):
         staging = None
-        def training_step(self, *args, **kwargs):
-            loss = super().training_step(*args, **kwargs)
-            if not math.isfinite(float(loss)):
-                raise FaultError([Fault(f'the loss is {float(loss)} at step {self.state.global_step+1}', column='training', code='nan',
-                    expected='a number; try a smaller training.learning_rate, or model.dtype=float32')], 'fault while training')
-            return loss
         def _get_output_dir(self, trial): return str(self.staging) if self.staging else super()._get_output_dir(trial)
         def _save_checkpoint(self, model, trial):
             with whole(Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}') as partial:
@@ -111,8 +109,9 @@ def build_trainer(
     trainer = trainer_class()(
         model=model, args=training_arguments(config, folder, precision, bool(validation)), peft_config=adapter, processing_class=tokenizer,
         train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
-        callbacks=[history_callback(folder/'history.jsonl', history, quiet)])
+        callbacks=[history_callback(folder/'history.jsonl', history, quiet, meter := Meter())] + ([live_callback(history)] if watched() and not quiet else []))
     trainer.remove_callback(PrinterCallback)
+    trainer.meter, trainer.rows = meter, train
     return trainer, precision
 
 # %% ../nbs/11e_train.ipynb #1da247ae
@@ -146,12 +145,13 @@ class TrainResult:
     precision: str             # what was computed in
     rows: int                  # training rows
     dropped: list[str] = field(default_factory=list) # ids of rows over model.max_length
+    kept: dict = field(default_factory=dict)         # which epoch's weights the model has, and why
 
     def summary(self) -> dict:
         "Figures for metrics.json and for the eye."
         last = lambda k: next((r[k] for r in reversed(self.history) if r.get(k) is not None), None)
         return {'steps': self.steps, 'seconds': round(self.seconds, 1), 'rows': self.rows, 'loss': last('loss'), 'eval_loss': last('eval_loss'),
-                'first_loss': next((r['loss'] for r in self.history if 'loss' in r), None), 'precision': self.precision, 'dropped': len(self.dropped)}
+                'first_loss': next((r['loss'] for r in self.history if 'loss' in r), None), 'precision': self.precision, 'dropped': len(self.dropped)} | self.kept
 
 def save_trained(
     model,            # as trained; with an adapter or without
@@ -182,27 +182,28 @@ def finetune(
     folder: str|Path,       # of the run: checkpoints, history.jsonl, adapter and model go there
     quiet: bool = False     # show no progress
 ) -> TrainResult:
-    "Fine-tune `config.model` on `train`, with the validation loss after every epoch."
+    "Fine-tune `config.model` on `train`; the validation rows are scored and answered after every epoch, and the best epoch is kept."
     folder, history = Path(folder), []
     tokenizer = load_tokenizer(model_source(config.model.path))
     check_template(tokenizer, [*train, *validation])
     rows, dropped = encode_rows(train, tokenizer, config)
     held, dropped_held = encode_rows(validation, tokenizer, config)
     if not rows: raise FaultError([Fault('no rows to train on', column='data.train', expected='at least one row marked train', code='empty')], 'fault in the data')
-    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'} | wandb_environment(config, folder)), no_bars(), deterministic():
+    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'}), trackers(config, folder), no_bars(), deterministic():
         seed_everything(config.seed)
         trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet)
+        trainer.places = {e['id']: place_of(e) for e in train}
+        selection = select_epochs(trainer, tokenizer, config, [e for e in validation if e['id'] not in set(dropped_held)], folder, quiet)
         check_room(folder, trainer.model, config.training.save_limit)
         check_batch(trainer, rows)
         seconds = run_trainer(trainer, config)
+        kept = selection.settle(trainer.model)
         model_dir, adapter_dir = save_trained(trainer.model, tokenizer, folder, precision.compute, config.model.path)
-    return TrainResult(model_dir, adapter_dir, history, seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), dropped+dropped_held)
+    return TrainResult(model_dir, adapter_dir, history, seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), dropped+dropped_held, kept)
 
 def run_trainer(trainer, config: Config) -> float:
-    "Train; return the seconds it took. What Weights & Biases opened is closed in any case."
+    "Train; return the seconds it took."
     seed_everything(config.seed) # looking at a batch has drawn random numbers
     t0 = time.time()
-    try: trainer.train()
-    finally:
-        if config.logging.wandb != 'disabled': need('wandb', 'train').finish()
+    trainer.train()
     return time.time()-t0

@@ -10,6 +10,7 @@ import os, sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from .config import Config
 from .core import Fault, FaultError, need
@@ -38,11 +39,13 @@ def tracker_environment(
 
 # %% ../nbs/08be_trackers.ipynb #7f02b3b7
 def has_wandb_key() -> bool:
-    "There is a key, in the environment or in the netrc file."
+    "There is a key, in the environment or in the netrc file, for wandb's own servers or the one that `WANDB_BASE_URL` names."
     import netrc
-    if os.environ.get('WANDB_API_KEY'): return True
-    try: return netrc.netrc(os.environ.get('NETRC')).authenticators('api.wandb.ai') is not None
+    if os.environ.get('WANDB_API_KEY') or os.environ.get('WANDB_IDENTITY_TOKEN_FILE'): return True
+    own = urlsplit(os.environ.get('WANDB_BASE_URL', '')).netloc
+    try: known = netrc.netrc(os.environ.get('NETRC'))
     except (OSError, netrc.NetrcParseError): return False
+    return any(known.authenticators(host) for host in ([own] if own else ['api.wandb.ai', 'api.forge.coreweave.com']))
 
 def open_wandb(
     config: Config,
@@ -52,13 +55,13 @@ def open_wandb(
     "Begin the run in Weights & Biases, offline where online cannot be."
     wandb, mode = need('wandb', 'train'), config.logging.wandb
     folder.mkdir(parents=True, exist_ok=True)
-    settings = wandb.Settings(silent=True, init_timeout=patience, console='off', disable_git=True, save_code=False, disable_job_creation=True)
+    settings = wandb.Settings(silent=True, init_timeout=patience, login_timeout=1, console='off', disable_git=True, save_code=False, disable_job_creation=True)
     def start(mode): wandb.init(project=config.logging.project, name=config.name, dir=str(folder), mode=mode, settings=settings)
     if mode == 'online' and not has_wandb_key():
         print('wandb: no key found in WANDB_API_KEY or the netrc file, so this run is logged offline')
         mode = 'offline'
     try: start(mode)
-    except wandb.errors.Error as e:
+    except (wandb.errors.Error, TimeoutError) as e:
         print(f'wandb: {str(e).splitlines()[0]}; this run is logged offline')
         wandb.teardown()
         start('offline')
@@ -71,6 +74,7 @@ def close_wandb(
     if wandb.run is None: return None
     place, offline = Path(wandb.run.dir).parent, wandb.run.offline
     wandb.finish(exit_code=int(failed))
+    wandb.teardown() # its process holds the settings of this run, the next one gets its own
     if not offline: return None
     print(f'wandb: logged offline; to send it: wandb sync "{place}"')
     return place

@@ -34,7 +34,7 @@ def speed_row(
 ) -> dict|None: # None where nothing of the kind was measured
     "One line of `speed.jsonl`: training rows a second, peak memory in MB (10⁶ bytes), seconds of validation and of the answers."
     found = {k: round(float(logs[k]), 3) for k in SPEED if k in logs}
-    return {'step': step, 'epoch': round(epoch or 0, 4)} | found if found else None
+    return {'step': step, 'epoch': round(epoch or 0, 4)} | found if set(found) - {'memory_mb'} else None
 
 # %% ../nbs/11d_monitor.ipynb #869f19f7
 def cut_back(

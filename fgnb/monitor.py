@@ -113,7 +113,7 @@ def history_callback(
             history.append(row)
             if self.first: append_line(path, row)
             self.notes |= {k: said.format(row[k]) for k, said in NOTES.items() if row.get(k) is not None}
-            self.progress.update(state.global_step, ', '.join(self.notes.values()))
+            if 'eval_exact_match' not in row: self.progress.update(state.global_step, ', '.join(self.notes.values())) # the answers have a line of their own
         def on_train_end(self, args, state, control, **kwargs): self.progress.close()
     return History()
 

@@ -40,7 +40,7 @@ def epochs_table(
 ) -> Html:
     "The epochs as a table; empty where validation was not looked at."
     rows = [{'epoch': f'{round(r["epoch"] or 0, 2):g}', 'step': r['step'], 'loss': r['eval_loss'] is not None and f'{r["eval_loss"]:.4f}' or '–',
-             'right': f'{round(r["exact"]*r["n"])} of {r["n"]}' if r['n'] else '–', 'exact': percent(r['exact']),
+             'right': f'{round(r["exact"]*r["n"])} of {int(r["n"])}' if r['n'] else '–', 'exact': percent(r['exact']),
              'kept': Html('<b>kept</b>') if r['step'] == kept else ''} for r in epoch_rows(history)]
     heads = {'epoch': 'epoch', 'step': 'step', 'loss': 'validation loss', 'right': 'answers exactly right', 'exact': 'exact match', 'kept': ''}
     return table(rows, heads) if rows else Html('')

@@ -24,7 +24,7 @@ def history_row(
 ) -> dict|None: # None for what is no measurement (run times)
     "One line of the history."
     if not {'loss', 'eval_loss', 'eval_exact_match'} & set(logs): return None
-    number = lambda v: round(float(v), 8) if math.isfinite(float(v)) else None
+    number = lambda v: v if isinstance(v, int) else round(float(v), 8) if math.isfinite(float(v)) else None
     return {'step': step, 'epoch': round(epoch or 0, 4)} | {k: number(logs[k]) for k in KEPT if k in logs}
 
 def speed_row(

@@ -191,6 +191,7 @@ def select_epochs(
             selection.begin(state.global_step, state.stateful_callbacks.get('Epochs', {}).get('attributes', {}), state.is_world_process_zero)
         def on_evaluate(self, args, state, control, metrics=None, **kwargs):
             figures, samples, best = selection.epoch(trainer.model, state.global_step, state.epoch, (metrics or {}).get('eval_loss'))
+            selection.choice.stopped &= state.global_step < state.max_steps # the end of all steps is no early stop
             trainer.log(dict(figures))
             if state.is_world_process_zero: _note(trainer, selection, figures, samples, best)
             if selection.choice.stopped: control.should_training_stop = True

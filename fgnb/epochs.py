@@ -52,8 +52,8 @@ def kept_words(
     if not notes.get('kept'): return ''
     last = f'The model has the weights at the end of the training ({notes.get("kept_why", "")}).'
     epoch, n, exact = (notes.get(f'kept_{k}') for k in ('epoch', 'rows', 'exact_match'))
-    best = '' if epoch is None else (f'The model has the weights of epoch {round(epoch, 2):g}: it answered {round(exact*n)} of {n} validation commands exactly right ({percent(exact)}), '
-                                     'and no epoch answered more. Between equal epochs the lower validation loss decided.')
+    best = '' if epoch is None else (f'The model has the weights of epoch {round(epoch, 2):g}: it answered {round(exact*n)} of {n} validation commands exactly right '
+                                     f'({percent(exact)}), and no epoch answered more. Between equal epochs the lower validation loss decided.')
     stopped = ' The training was stopped early, because no later epoch was better.' if notes.get('stopped_early') else ''
     return (best if notes['kept'] == 'best' else last) + stopped
 

@@ -207,5 +207,6 @@ def _note(trainer: Any, selection: Selection, figures: dict, samples: list[dict]
     if selection.quiet: return
     n, exact = figures['eval_exact_n'], figures['eval_exact_match']
     stop = f', stopped: {selection.choice.waited} epochs without a better one' if selection.choice.stopped else ''
-    print(f"epoch {round(state.epoch, 2):g}: exact match {round(exact*n)}/{n} ({100*exact:.1f} %), {figures['eval_exact_seconds']:.1f} s{', the best so far' if best else ''}{stop}")
+    took = f"{figures['eval_exact_seconds']:.1f} s"
+    print(f"epoch {round(state.epoch, 2):g}: exact match {round(exact*n)}/{n} ({100*exact:.1f} %), {took}{', the best so far' if best else ''}{stop}")
     if samples: print(sample_lines(samples))

@@ -100,7 +100,7 @@ def test_last_is_told_and_a_vain_early_stop_refused(base, tmp_path):
 @pytest.mark.parametrize('restore', [False, True])
 def test_restart(base, tmp_path, monkeypatch, restore):
     "After a kill behind the checkpoint of epoch 2 the choice goes on where it was: best of epoch 1, one epoch waited."
-    c = config(base, 'training.early_stop=3')
+    c = config(base, 'training.early_stop=2')
     tokenizer, run = load_tokenizer(base), tmp_path/'run'
     rows, held = (encode_rows(r, tokenizer, c)[0] for r in (TRAIN, HELD))
     def begun():
@@ -117,12 +117,12 @@ def test_restart(base, tmp_path, monkeypatch, restore):
     trainer.add_callback(Kill())
     with pytest.raises(Killed): trainer.train()
     with (run/'samples.jsonl').open('a') as f: f.write('{"step": 5, "torn')
-    scripted(monkeypatch, [2, 2])
+    scripted(monkeypatch, [2])
     trainer, selection, history = begun()
     trainer.train(resume_from_checkpoint=str(run/'checkpoints'/'checkpoint-4'))
-    assert selection.choice.best['epoch'] == 1 and selection.choice.waited == 3 and selection.choice.stopped
-    assert [r['eval_exact_match'] for r in history if 'eval_exact_match' in r] == [0.75, 0.25, 0.5, 0.5] and read_jsonl(run/'history.jsonl') == history
-    assert [r['step'] for r in read_jsonl(run/'samples.jsonl')] == [2]*3+[4]*3+[6]*3+[8]*3
+    assert selection.choice.best['epoch'] == 1 and selection.choice.waited == 2 and selection.choice.stopped
+    assert [r['eval_exact_match'] for r in history if 'eval_exact_match' in r] == [0.75, 0.25, 0.5] and read_jsonl(run/'history.jsonl') == history
+    assert [r['step'] for r in read_jsonl(run/'samples.jsonl')] == [2]*3+[4]*3+[6]*3
     assert selection.settle(trainer.model)['kept_epoch'] == 1 and same({n: p.detach() for n, p in trainer.model.named_parameters()}, seen[0])
 
 

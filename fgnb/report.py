@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'DECODING', 'MOST', 'SECTIONS', 'Missing', 'section', 'headline', 'shared_note', 'data_part', 'row_part',
-           'lengths_part', 'loss_picture', 'loss_part', 'scores_part', 'failures_part', 'advice_part',
-           'confidence_part', 'slices_part', 'flips_part', 'misses_part', 'exports_part', 'provenance_part',
-           'report_html', 'write_report']
+           'lengths_part', 'loss_part', 'scores_part', 'failures_part', 'advice_part', 'confidence_part', 'slices_part',
+           'flips_part', 'misses_part', 'exports_part', 'provenance_part', 'report_html', 'write_report']
 
 # %% ../nbs/14_report.ipynb #87b54509
 import html, time
@@ -15,6 +14,7 @@ from typing import Any, Callable
 
 from .confidence import confidence_html
 from .core import Fault, FaultError, read_json, read_jsonl, shorten, write_text
+from .epochs import epochs_table, kept_words, loss_picture, samples_table
 from .evaluate import ALIASES, compare, flips, misses, training_scores
 from .findings import FAULTS, advice_html, failures_html, of_hundred, slices_html
 from .folder import Run
@@ -120,31 +120,19 @@ def lengths_part(run: Run) -> str:
             f'{picture.img()}<div class="side">{table(rows, heads)}{cut}</div>')
 
 # %% ../nbs/14_report.ipynb #50f9ee83
-def loss_picture(
-    history: list[dict] # rows of history.jsonl
-) -> Picture:
-    "Training and validation loss over steps."
-    train = [(r['step'], r['loss']) for r in history if r.get('loss') is not None]
-    check = [(r['step'], r['eval_loss']) for r in history if r.get('eval_loss') is not None]
-    if not train and not check: raise Missing('history.jsonl has no loss')
-    figure, axes = blank_axes()
-    if train: axes.plot(*zip(*train), color='#0072B2', linewidth=1.6, marker='.' if len(train) < 40 else '', label='training rows')
-    if check:
-        axes.plot(*zip(*check), color='#D55E00', linewidth=1.6, linestyle='--', marker='s', markersize=5, label='validation rows (not trained on)')
-    axes.set_ylim(bottom=0); axes.set_xlabel('step'); axes.set_ylabel('loss'); axes.legend(frameon=False)
-    said = [f'{name} loss from {pairs[0][1]:.3g} to {pairs[-1][1]:.3g}' for name, pairs in (('training', train), ('validation', check)) if pairs]
-    return Picture(figure, f'Loss over {max(s for s, _ in train+check)} steps: '+', '.join(said))
-
 def loss_part(run: Run) -> str:
-    "The loss curve and the figures of the training."
-    history = _json(run, 'history.jsonl')
-    picture, notes = loss_picture(history), run.metrics.get('train') or {}
+    "The curves, what every epoch answered, which epoch was kept, and the figures of the training."
+    history, notes = _json(run, 'history.jsonl'), run.metrics.get('train') or {}
+    kept = notes.get('kept_step')
+    if (picture := loss_picture(history, kept)) is None: raise Missing('history.jsonl has no loss')
     check = [(r['eval_loss'], r['step']) for r in history if r.get('eval_loss') is not None]
-    rose = check and check[-1][0] > 1.02*min(check)[0]
+    rose = kept is None and check and check[-1][0] > 1.02*min(check)[0]
     risen = f'<p>The validation loss was lowest at step {min(check)[1]} and rose afterwards: fewer steps may be better.</p>' if rose else ''
-    rows = [{k: v for k, v in (notes | training_scores(history)).items() if isinstance(v, (int, float, str))}]
+    rows = [{k: v for k, v in (notes | training_scores(history)).items() if isinstance(v, (int, float, str)) and not k.startswith(('kept', 'stopped'))}]
+    samples = samples_table(read_jsonl(run/'samples.jsonl') if (run/'samples.jsonl').is_file() else [])
+    said = f'<p>{cell(kept_words(notes))}</p>' if kept_words(notes) else ''
     return (f'<p>The loss says how surprised the model is by the right replies; lower is better. {cell(picture.alt)}.</p>{picture.img()}{risen}'
-            f'{table(rows) if rows[0] else ""}')
+            f'{said}{epochs_table(history, kept)}{samples}{table(rows) if rows[0] else ""}')
 
 # %% ../nbs/14_report.ipynb #c10dd060
 PLAIN = { # metric: in plain words

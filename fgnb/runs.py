@@ -160,7 +160,7 @@ def own_kernel(**env: str):
     import fgnb
     package = str(Path(fgnb.__file__).resolve().parent.parent)
     env['PYTHONPATH'] = os.pathsep.join(dict.fromkeys([package, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]))
-    env = steady_env() | env
+    env = steady_env() | {'FGNB_HEADLESS': '1'} | env # nobody looks on, so nothing is drawn while it trains
     argv = [sys.executable, '-m', 'ipykernel_launcher', '--IPKernelApp.log_level=40', '-f', '{connection_file}']
     spec = {'argv': argv, 'display_name': 'python3', 'language': 'python', 'env': env}
     before = os.environ.get('JUPYTER_PATH')

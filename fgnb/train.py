@@ -6,8 +6,8 @@
 __all__ = ['run_rows', 'encode_rows', 'to_dataset', 'sharing', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult',
            'save_trained', 'finetune', 'run_trainer']
 
-# %% ../nbs/11e_train.ipynb #fab143ea
-import math, sys, time
+# %% ../nbs/11e_train.ipynb #b7041be9
+import sys, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,17 +16,21 @@ from .batches import BatchOrder
 from .checkpoints import check_room, whole
 from .config import Config
 from .core import Fault, FaultError, need, read_jsonl, seed_everything, write_jsonl
-from .engine import deterministic, environment, model_source, no_bars, training_arguments, wandb_environment
+from .engine import deterministic, environment, model_source, no_bars, training_arguments
 from .folder import Run
 from .format import STOP_IDS
+from .guard import guarded
 from .mix import load_splits
-from .monitor import history_callback
+from .monitor import Meter, history_callback, live_callback, metered, watched
 from .prefix import batch_loss
+from .rows import place_of
+from .selection import select_epochs
 from .split import contamination
 from .tokens import Encoded, check_template, encode_all, load_tokenizer
+from .trackers import trackers
 from .unsloth_engine import choose_engine, fit_to_memory, merged_plainly, rounded, trainable
 
-# %% ../nbs/11e_train.ipynb #86b9be5c
+# %% ../nbs/11e_train.ipynb #1a331417
 def run_rows(
     run: Run # of any state
 ) -> dict[str, list[dict]]: # train, validation, test
@@ -39,7 +43,7 @@ def run_rows(
     if 'contamination' not in run.manifest: run.update_manifest(contamination=contamination(rows['train']+rows['validation'], rows['test']))
     return rows
 
-# %% ../nbs/11e_train.ipynb #198cc4db
+# %% ../nbs/11e_train.ipynb #857ebee1
 def encode_rows(
     examples: list[dict], # of one split
     tokenizer,
@@ -56,7 +60,7 @@ def to_dataset(rows: list[Encoded]):
     return datasets.Dataset.from_dict({'input_ids': [list(e.input_ids) for e in rows], 'labels': [list(e.labels) for e in rows],
                                        'length': [len(e.input_ids) for e in rows]})
 
-# %% ../nbs/11e_train.ipynb #d1872740
+# %% ../nbs/11e_train.ipynb #62113dec
 def sharing(
     trainer: type,       # a `transformers.Trainer`
     mode: str = 'auto'   # auto | on | off, as `training.share_prefix`; the batches are always the same
@@ -75,21 +79,15 @@ def sharing(
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
     return Sharing
 
-# %% ../nbs/11e_train.ipynb #aa521fd3
+# %% ../nbs/11e_train.ipynb #ccf22900
 def trainer_class(
     share: str = 'auto' # `training.share_prefix`
 ) -> type:
     "`SFTTrainer` that shares beginnings, stops on a broken loss and writes whole checkpoints only."
     trl = need('trl', 'train')
     from transformers.trainer_utils import rotate_checkpoints
-    class Tuner(sharing(trl.SFTTrainer, share)):
+    class Tuner(guarded(metered(sharing(trl.SFTTrainer, share)))):
         staging = None
-        def training_step(self, *args, **kwargs):
-            loss = super().training_step(*args, **kwargs)
-            if not math.isfinite(float(loss)):
-                raise FaultError([Fault(f'the loss is {float(loss)} at step {self.state.global_step+1}', column='training', code='nan',
-                    expected='a number; try a smaller training.learning_rate, or model.dtype=float32')], 'fault while training')
-            return loss
         def _get_output_dir(self, trial): return str(self.staging) if self.staging else super()._get_output_dir(trial)
         def _save_checkpoint(self, model, trial):
             with whole(Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}') as partial:
@@ -99,7 +97,7 @@ def trainer_class(
             rotate_checkpoints(output_dir=self.args.output_dir, save_total_limit=self.args.save_total_limit, use_mtime=True)
     return Tuner
 
-# %% ../nbs/11e_train.ipynb #2f41188b
+# %% ../nbs/11e_train.ipynb #6bcc61ce
 def build_trainer(
     config: Config,
     train: list[Encoded],
@@ -117,13 +115,13 @@ def build_trainer(
     share, memory = fit_to_memory(args, config, engine, model, adapter, train)
     trainer = trainer_class(share)(model=model, args=args, peft_config=adapter, processing_class=tokenizer,
         train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
-        callbacks=[history_callback(folder/'history.jsonl', history, quiet)])
+        callbacks=[history_callback(folder/'history.jsonl', history, quiet, meter := Meter())] + ([live_callback(history)] if watched() and not quiet else []))
     trainer.remove_callback(PrinterCallback)
-    trainer.memory = memory
+    trainer.memory, trainer.meter, trainer.rows = memory, meter, train
     if not quiet: print(memory, flush=True)
     return trainer, precision
 
-# %% ../nbs/11e_train.ipynb #1da247ae
+# %% ../nbs/11e_train.ipynb #74f78bcc
 def check_batch(
     trainer,
     rows: list[Encoded], # as they were encoded
@@ -142,7 +140,7 @@ def check_batch(
     return {'rows': len(batch['input_ids']), 'tokens': int(batch['attention_mask'].sum()), 'padding': int((batch['attention_mask'] == 0).sum()),
             'supervised': int((batch['labels'] != -100).sum())}
 
-# %% ../nbs/11e_train.ipynb #81b8762c
+# %% ../nbs/11e_train.ipynb #4c99c3b4
 @dataclass
 class TrainResult:
     "Where the model is and how it got there."
@@ -156,13 +154,14 @@ class TrainResult:
     dropped: list[str] = field(default_factory=list) # ids of rows over model.max_length
     engine: str = ''           # what trained, and why
     memory: str = ''           # whether activations were computed twice, and why
+    kept: dict = field(default_factory=dict)         # which epoch's weights the model has, and why
 
     def summary(self) -> dict:
         "Figures for metrics.json and for the eye."
         last = lambda k: next((r[k] for r in reversed(self.history) if r.get(k) is not None), None)
         return {'steps': self.steps, 'seconds': round(self.seconds, 1), 'rows': self.rows, 'loss': last('loss'), 'eval_loss': last('eval_loss'),
                 'first_loss': next((r['loss'] for r in self.history if 'loss' in r), None), 'precision': self.precision, 'dropped': len(self.dropped),
-                'engine': self.engine, 'memory': self.memory}
+                'engine': self.engine, 'memory': self.memory} | self.kept
 
 def save_trained(
     model,            # as trained; with an adapter or without
@@ -185,7 +184,7 @@ def save_trained(
         tokenizer.save_pretrained(partial)
     return folder/'model', adapter
 
-# %% ../nbs/11e_train.ipynb #fa48246b
+# %% ../nbs/11e_train.ipynb #bc224fc1
 def finetune(
     config: Config,
     train: list[dict],      # examples
@@ -193,7 +192,7 @@ def finetune(
     folder: str|Path,       # of the run: checkpoints, history.jsonl, adapter and model go there
     quiet: bool = False     # show no progress
 ) -> TrainResult:
-    "Fine-tune `config.model` on `train`, with the validation loss after every epoch."
+    "Fine-tune `config.model` on `train`; the validation rows are scored and answered after every epoch, and the best epoch is kept."
     folder, history, engine = Path(folder), [], choose_engine(config)
     if not quiet and 'unsloth' not in sys.modules: print(f'engine: {engine}', flush=True)
     if engine.name == 'unsloth' and 'unsloth' not in sys.modules: return finetune_apart(config, train, validation, folder, quiet=quiet)
@@ -202,21 +201,22 @@ def finetune(
     rows, dropped = encode_rows(train, tokenizer, config)
     held, dropped_held = encode_rows(validation, tokenizer, config)
     if not rows: raise FaultError([Fault('no rows to train on', column='data.train', expected='at least one row marked train', code='empty')], 'fault in the data')
-    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'} | wandb_environment(config, folder)), no_bars(), deterministic():
+    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'}), trackers(config, folder), no_bars(), deterministic():
         seed_everything(config.seed)
         trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet, engine.name)
+        trainer.places = {e['id']: place_of(e) for e in train}
+        selection = select_epochs(trainer, tokenizer, config, [e for e in validation if e['id'] not in set(dropped_held)], folder, quiet)
         check_room(folder, trainer.model, config.training.save_limit)
         check_batch(trainer, rows)
         seconds = run_trainer(trainer, config)
+        kept = selection.settle(trainer.model)
         model_dir, adapter_dir = save_trained(trainer.model, tokenizer, folder, precision.compute, config.model.path)
     return TrainResult(model_dir, adapter_dir, history, seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), dropped+dropped_held,
-                       str(engine), str(trainer.memory))
+                       str(engine), str(trainer.memory), kept)
 
 def run_trainer(trainer, config: Config) -> float:
-    "Train; return the seconds it took. What Weights & Biases opened is closed in any case."
+    "Train; return the seconds it took."
     seed_everything(config.seed) # looking at a batch has drawn random numbers
     t0 = time.time()
-    try: trainer.train()
-    finally:
-        if config.logging.wandb != 'disabled': need('wandb', 'train').finish()
+    trainer.train()
     return time.time()-t0

@@ -26,8 +26,8 @@ def history_row(
     return {'step': step, 'epoch': round(epoch or 0, 4)} | {k: number(logs[k]) for k in KEPT if k in logs}
 
 def history_callback(
-    path: Path,        # history.jsonl, begun anew
-    history: list,     # receives the rows
+    path: Path,        # history.jsonl, begun anew with the rows of `history`
+    history: list,     # the rows so far, where a training goes on; receives the new ones
     quiet: bool = False# show no progress
 ): # a `transformers.TrainerCallback`
     "Writes the history through and tells how far the training is."
@@ -36,7 +36,7 @@ def history_callback(
         def on_train_begin(self, args, state, control, **kwargs):
             self.notes = {}
             self.progress = Progress('training', state.max_steps, 'steps', quiet=quiet)
-            path.parent.mkdir(parents=True, exist_ok=True); path.write_text('')
+            path.parent.mkdir(parents=True, exist_ok=True); path.write_text(''.join(json.dumps(row)+'\n' for row in history), encoding='utf-8')
         def on_log(self, args, state, control, logs=None, **kwargs):
             row = history_row(state.global_step, state.epoch, logs or {})
             if row is None: return

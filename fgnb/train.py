@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['run_rows', 'encode_rows', 'to_dataset', 'sharing', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult',
-           'save_trained', 'finetune', 'run_trainer']
+           'save_trained', 'finetune', 'train_through', 'run_trainer']
 
 # %% ../nbs/11e_train.ipynb #fab143ea
-import math, time
+import math, shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .batches import BatchOrder
-from .checkpoints import check_room, whole
+from .checkpoints import check_room, disk_fault, is_disk_full, last_good, whole
 from .config import Config
 from .core import Fault, FaultError, need, read_jsonl, seed_everything, write_jsonl
 from .engine import deterministic, environment, load_for_training, lora_adapter, model_source, no_bars, training_arguments, wandb_environment
@@ -21,6 +21,7 @@ from .format import STOP_IDS
 from .mix import load_splits
 from .monitor import history_callback
 from .prefix import batch_loss
+from .resume import Batch, batch_of, begin, free_memory, identity, out_of_memory, resuming, tell_smaller
 from .split import contamination
 from .tokens import Encoded, check_template, encode_all, load_tokenizer
 
@@ -63,7 +64,7 @@ def sharing(
     class Sharing(trainer):
         def _get_train_sampler(self, train_dataset=None):
             rows = self.train_dataset if train_dataset is None else train_dataset
-            return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
+            return BatchOrder(rows['input_ids'], rows['labels'], self.batch.order, self.args.data_seed)
         def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
             with torch.no_grad(): shared = batch_loss(model, inputs) if prediction_loss_only else None
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared, None, None)
@@ -74,24 +75,15 @@ def sharing(
 
 # %% ../nbs/11e_train.ipynb #aa521fd3
 def trainer_class() -> type:
-    "`SFTTrainer` that shares beginnings, stops on a broken loss and writes whole checkpoints only."
+    "`SFTTrainer` that shares beginnings, stops on a broken loss and goes on from whole checkpoints."
     trl = need('trl', 'train')
-    from transformers.trainer_utils import rotate_checkpoints
-    class Tuner(sharing(trl.SFTTrainer)):
-        staging = None
+    class Tuner(resuming(sharing(trl.SFTTrainer))):
         def training_step(self, *args, **kwargs):
             loss = super().training_step(*args, **kwargs)
             if not math.isfinite(float(loss)):
                 raise FaultError([Fault(f'the loss is {float(loss)} at step {self.state.global_step+1}', column='training', code='nan',
                     expected='a number; try a smaller training.learning_rate, or model.dtype=float32')], 'fault while training')
             return loss
-        def _get_output_dir(self, trial): return str(self.staging) if self.staging else super()._get_output_dir(trial)
-        def _save_checkpoint(self, model, trial):
-            with whole(Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}') as partial:
-                self.staging = partial.parent
-                try: super(trl.SFTTrainer, self)._save_checkpoint(model, trial) # TRL's own would add a model card
-                finally: self.staging = None
-            rotate_checkpoints(output_dir=self.args.output_dir, save_total_limit=self.args.save_total_limit, use_mtime=True)
     return Tuner
 
 # %% ../nbs/11e_train.ipynb #2f41188b
@@ -102,18 +94,20 @@ def build_trainer(
     tokenizer,
     folder: Path,  # of the run
     history: list, # receives the log rows
-    quiet: bool = False
+    quiet: bool = False,
+    batch: Batch|None = None # how rows are dealt out; default: as configured
 ) -> tuple: # (trainer, Precision)
     "Model, adapter, data and settings as one trainer."
     from transformers import PrinterCallback
+    batch = batch or batch_of(config, None)
     model, precision = load_for_training(config)
     adapter = lora_adapter(config, model)
     trainer = trainer_class()(
-        model=model, args=training_arguments(config, folder, precision, bool(validation)), peft_config=adapter, processing_class=tokenizer,
+        model=model, args=training_arguments(batch.into(config), folder, precision, bool(validation)), peft_config=adapter, processing_class=tokenizer,
         train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
         callbacks=[history_callback(folder/'history.jsonl', history, quiet)])
     trainer.remove_callback(PrinterCallback)
-    return trainer, precision
+    return trainer.start(batch, identity(config, train, validation)), precision
 
 # %% ../nbs/11e_train.ipynb #1da247ae
 def check_batch(
@@ -145,13 +139,16 @@ class TrainResult:
     steps: int
     precision: str             # what was computed in
     rows: int                  # training rows
+    batch_size: int            # rows at a time, as memory allowed
+    gradient_accumulation: int # such batches a step
     dropped: list[str] = field(default_factory=list) # ids of rows over model.max_length
 
     def summary(self) -> dict:
         "Figures for metrics.json and for the eye."
         last = lambda k: next((r[k] for r in reversed(self.history) if r.get(k) is not None), None)
         return {'steps': self.steps, 'seconds': round(self.seconds, 1), 'rows': self.rows, 'loss': last('loss'), 'eval_loss': last('eval_loss'),
-                'first_loss': next((r['loss'] for r in self.history if 'loss' in r), None), 'precision': self.precision, 'dropped': len(self.dropped)}
+                'first_loss': next((r['loss'] for r in self.history if 'loss' in r), None), 'precision': self.precision, 'dropped': len(self.dropped),
+                'batch_size': self.batch_size, 'gradient_accumulation': self.gradient_accumulation}
 
 def save_trained(
     model,            # as trained; with an adapter or without
@@ -180,8 +177,9 @@ def finetune(
     train: list[dict],      # examples
     validation: list[dict], # examples; may be empty
     folder: str|Path,       # of the run: checkpoints, history.jsonl, adapter and model go there
-    quiet: bool = False     # show no progress
-) -> TrainResult:
+    quiet: bool = False,    # show no progress
+    resume: bool = False    # go on from the newest good checkpoint in `folder`
+) -> TrainResult: # raises Preempted (exit code 75) after a SIGTERM, with everything saved
     "Fine-tune `config.model` on `train`, with the validation loss after every epoch."
     folder, history = Path(folder), []
     tokenizer = load_tokenizer(model_source(config.model.path))
@@ -190,19 +188,46 @@ def finetune(
     held, dropped_held = encode_rows(validation, tokenizer, config)
     if not rows: raise FaultError([Fault('no rows to train on', column='data.train', expected='at least one row marked train', code='empty')], 'fault in the data')
     with environment({'HF_HUB_DISABLE_TELEMETRY': '1'} | wandb_environment(config, folder)), no_bars(), deterministic():
-        seed_everything(config.seed)
-        trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet)
-        check_room(folder, trainer.model, config.training.save_limit)
-        check_batch(trainer, rows)
-        seconds = run_trainer(trainer, config)
+        def build(batch):
+            seed_everything(config.seed)
+            return build_trainer(config, rows, held, tokenizer, folder, history, quiet, batch)
+        trainer, precision = train_through(build, config, rows, folder, history, begin(folder, identity(config, rows, held), resume))
         model_dir, adapter_dir = save_trained(trainer.model, tokenizer, folder, precision.compute, config.model.path)
-    return TrainResult(model_dir, adapter_dir, history, seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), dropped+dropped_held)
+    shutil.rmtree(folder/'checkpoints.before', ignore_errors=True)
+    return TrainResult(model_dir, adapter_dir, history, trainer.seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})',
+                       len(rows), trainer.batch.rows, trainer.batch.accumulation, dropped+dropped_held)
 
-def run_trainer(trainer, config: Config) -> float:
-    "Train; return the seconds it took. What Weights & Biases opened is closed in any case."
+def train_through(
+    build,                # makes (trainer, Precision) for a `Batch`
+    config: Config,
+    rows: list[Encoded],  # to train on
+    folder: Path,         # of the run
+    history: list,        # set back to where the training begins
+    checkpoint: Path|None # where the training begins; None for the start
+) -> tuple: # (trainer, Precision)
+    "Train to the end, with fewer rows at a time where memory does not suffice."
+    batch = batch_of(config, checkpoint)
+    while True:
+        history[:] = read_jsonl(checkpoint/'history.jsonl') if checkpoint else []
+        try:
+            trainer, precision = build(batch)
+            check_room(folder, trainer.model, config.training.save_limit)
+            check_batch(trainer, rows)
+            run_trainer(trainer, config, checkpoint)
+            return trainer, precision
+        except Exception as e:
+            if not out_of_memory(e): raise
+            trainer, batch = None, batch.smaller()
+        free_memory() # outside of the handler, which holds the frames of the failed attempt
+        checkpoint = last_good(folder/'checkpoints')
+        tell_smaller(batch, checkpoint)
+
+def run_trainer(trainer, config: Config, checkpoint: Path|None = None) -> None:
+    "Train, from `checkpoint` if there is one. What Weights & Biases opened is closed in any case."
     seed_everything(config.seed) # looking at a batch has drawn random numbers
-    t0 = time.time()
-    try: trainer.train()
+    try: trainer.train(checkpoint)
+    except OSError as e:
+        if is_disk_full(e): raise disk_fault(Path(trainer.args.output_dir)/'history', e) from e
+        raise
     finally:
         if config.logging.wandb != 'disabled': need('wandb', 'train').finish()
-    return time.time()-t0

@@ -83,7 +83,7 @@ def same_training(
     then = read_json(checkpoint/'progress.json')['identity']
     faults = [Fault('the checkpoint was made under another setting', str(checkpoint), column=k, seen=str(now.get(k)), expected=str(then.get(k)), code='settings')
               for k in [*then, *(k for k in now if k not in then)] if now.get(k) != then.get(k)]
-    if faults: raise FaultError(faults, 'faults; train anew with resume=False, or go back to these settings')
+    if faults: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""}; train anew with resume=False, or go back to these settings')
 
 # %% ../nbs/08bc_resume.ipynb #ae7999ac
 def begin(
@@ -225,6 +225,7 @@ def resuming(
     trainer: type # a `transformers.Trainer`
 ) -> type: # one that goes on exactly where a checkpoint was made
     "`trainer` that saves everything and goes on from it; `start` it with its batch and identity."
+    if not hasattr(trainer, '_run_epoch'): raise ImportError('to go on exactly needs another transformers: pip install transformers==5.17.0')
     class Resuming(keeping(trainer)):
         def start(self, batch: Batch, identity: dict):
             self.batch, self.identity, self.preemption = batch, identity, Preemption()

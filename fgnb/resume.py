@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FREE', 'Batch', 'out_of_memory', 'tell_smaller', 'free_memory', 'identity', 'same_training', 'begin', 'batch_of',
-           'Preemption', 'progress_of', 'put_back', 'complete', 'restore_callbacks', 'moments', 'keeping', 'preempted',
-           'resuming']
+           'alone', 'Preemption', 'progress_of', 'put_back', 'complete', 'restore_callbacks', 'moments', 'keeping',
+           'preempted', 'resuming']
 
 # %% ../nbs/08bc_resume.ipynb #5123edd3
 import gc, hashlib, os, shutil, signal, threading, time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,6 +115,29 @@ def batch_of(
     t, then = config.training, read_json(checkpoint/'progress.json')['batch'] if checkpoint else {}
     if then.get('asked') == t.batch_size: return Batch(**then)
     return Batch(t.batch_size, t.gradient_accumulation, then.get('order', t.batch_size), t.batch_size)
+
+# %% ../nbs/08bc_resume.ipynb #ad00f7e0
+@contextmanager
+def alone(
+    folder: Path,        # of the run
+    patience: float = 30 # seconds to wait for another process to end
+):
+    "Nobody else trains in `folder` during the block; only the first of several processes asks."
+    if os.name != 'posix' or os.environ.get('RANK', '0') != '0':
+        yield
+        return
+    import fcntl
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with (Path(folder)/'.training').open('w') as lock:
+        end = time.time()+patience
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as e: # taken
+                if time.time() > end: raise FaultError([Fault('another process is training in this folder', str(folder), code='busy')], 'fault before training') from e
+            time.sleep(0.05)
+        yield
 
 # %% ../nbs/08bc_resume.ipynb #ccf973d3
 class Preemption:

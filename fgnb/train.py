@@ -21,7 +21,7 @@ from .format import STOP_IDS
 from .mix import load_splits
 from .monitor import history_callback
 from .prefix import batch_loss
-from .resume import Batch, batch_of, begin, free_memory, identity, out_of_memory, resuming, tell_smaller
+from .resume import Batch, alone, batch_of, begin, free_memory, identity, out_of_memory, resuming, tell_smaller
 from .split import contamination
 from .tokens import Encoded, check_template, encode_all, load_tokenizer
 
@@ -187,7 +187,7 @@ def finetune(
     rows, dropped = encode_rows(train, tokenizer, config)
     held, dropped_held = encode_rows(validation, tokenizer, config)
     if not rows: raise FaultError([Fault('no rows to train on', column='data.train', expected='at least one row marked train', code='empty')], 'fault in the data')
-    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'} | wandb_environment(config, folder)), no_bars(), deterministic():
+    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'} | wandb_environment(config, folder)), no_bars(), deterministic(), alone(folder):
         def build(batch):
             seed_everything(config.seed)
             return build_trainer(config, rows, held, tokenizer, folder, history, quiet, batch)

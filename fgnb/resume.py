@@ -8,7 +8,7 @@ __all__ = ['FREE', 'Batch', 'out_of_memory', 'tell_smaller', 'free_memory', 'ide
            'preempted', 'resuming']
 
 # %% ../nbs/08bc_resume.ipynb #5123edd3
-import gc, hashlib, os, shutil, signal, threading, time
+import ctypes, gc, hashlib, os, shutil, signal, sys, threading, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +45,8 @@ def out_of_memory(error: Exception) -> bool:
     "Did a GPU or this machine run out of memory?"
     torch = need('torch', 'train')
     from accelerate.utils.memory import should_reduce_batch_size
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
+    system = isinstance(error, (OSError, RuntimeError)) and 'Cannot allocate memory' in str(error) # the text of ENOMEM, also in errors of mmap
+    return system or isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
 
 def tell_smaller(
     batch: Batch,         # from here on
@@ -59,6 +60,7 @@ def free_memory() -> None:
     "Give back what the failed attempt held."
     torch = need('torch', 'train')
     gc.collect()
+    if sys.platform == 'linux': getattr(ctypes.CDLL(None), 'malloc_trim', abs)(0) # glibc keeps freed memory for itself otherwise
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 
 # %% ../nbs/08bc_resume.ipynb #2f362ab8

@@ -1,5 +1,6 @@
 "Trainings and runs that are killed, preempted, damaged or out of memory, in real processes: they end with the bytes of the one that nothing happened to."
-import json, multiprocessing, os, random, resource, shutil, signal, subprocess, sys, time
+import json, multiprocessing, os, random, resource, signal, subprocess, sys, time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,11 @@ def same(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope='module')
 def base(tmp_path_factory) -> str:
-    "A random Gemma of two layers."
+    "A random Gemma of two layers; and the server, whose allocator shall not reserve address space for threads, so that a limit on it is a limit on memory."
+    with pytest.MonkeyPatch.context() as env:
+        env.setenv('MALLOC_ARENA_MAX', '1')
+        env.setenv('OMP_NUM_THREADS', '1')
+        forkserver.ensure_running()
     folder = tmp_path_factory.mktemp('base')
     tiny_gemma(folder)
     return str(folder)
@@ -120,3 +125,82 @@ def test_sigterm_saves_and_ends_with_75(straight, base, tmp_path):
     assert process.exitcode == 75 and not (tmp_path/'model').exists() and f'checkpoint-{max(steps)} is saved; go on with' in (tmp_path/'said').read_text()
     whole_life(base, str(tmp_path), kinds[kind])
     same(tmp_path, straight[kind][0])
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='RLIMIT_AS')
+def test_memory_that_really_runs_out(base, tmp_path):
+    "An address space too small for sixteen rows at a time: fewer at a time, as many a step, to the end."
+    tiny_gemma(tmp_path/'wide', intermediate_size=4096)
+    options = ['lora.enabled=false', 'training.batch_size=16', 'training.max_steps=2']
+    whole_life(str(tmp_path/'wide'), str(tmp_path/'plenty'), options)
+    whole_life(str(tmp_path/'wide'), str(tmp_path/'tight'), options, 180)
+    plenty, tight = (json.loads((tmp_path/n/'result.json').read_text()) for n in ('plenty', 'tight'))
+    assert plenty['batch_size'] == 16 and tight['batch_size'] < 16 and tight['batch_size']*tight['gradient_accumulation'] == 16 and tight['steps'] == 2
+    assert abs(tight['loss']-plenty['loss']) < 1e-4 and 'so that a step keeps its 16 rows' in (tmp_path/'tight'/'said').read_text()
+
+
+def fgnb(project: Path, *args: str) -> subprocess.Popen:
+    "The command, at work."
+    env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1', 'HF_HUB_OFFLINE': '1'}
+    return subprocess.Popen([sys.executable, '-c', 'from fgnb.cli import main; main()', *args], cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(what, process: subprocess.Popen) -> None:
+    end = time.time()+240
+    while not what():
+        assert process.poll() is None and time.time() < end, process.stdout.read()[-3000:]
+        time.sleep(0.02)
+
+
+def test_a_run_goes_on_until_it_is_whole(base, tmp_path):
+    "`fgnb run smoke … resume=true`, the same command again and again: killed in training, asked to stop in training, killed in a later station, then through."
+    for name in ('settings.ini', 'data', 'nbs'): (tmp_path/name).symlink_to(root/name)
+    command, run, t0 = ['run', 'smoke', 'name=night', 'training.max_steps=40', 'training.save_steps=4', 'export.formats=[safetensors]', 'resume=true'], tmp_path/'outputs'/'runs'/'night', time.time()
+    manifest = lambda: json.loads((run/'manifest.json').read_text()) if (run/'manifest.json').exists() else {'stations': {}}
+    states = lambda: {k: v['status'] for k, v in manifest()['stations'].items()}
+
+    process = fgnb(tmp_path, *command)
+    wait_for(lambda: (run/'checkpoints'/'checkpoint-4').is_dir(), process)
+    process.kill()
+    first = process.communicate()[0]
+    assert 'no run night to go on with' in first and states() == {'01_data_preview': 'done', '03_quick_finetune': 'running'}
+
+    process = fgnb(tmp_path, *command)
+    wait_for(lambda: manifest().get('resumed') == 1 and len((run/'history.jsonl').read_text().splitlines()) > 12, process)
+    process.terminate()
+    second = process.communicate(timeout=120)[0]
+    assert process.returncode == 75 and 'training goes on from checkpoint-' in second and 'asked to stop: checkpoint-' in second, second
+    assert 'go on with: fgnb run smoke name=night training.max_steps=40' in second and manifest()['status'] == states()['03_quick_finetune'] == 'preempted'
+
+    process = fgnb(tmp_path, *command)
+    wait_for(lambda: states().get('04_inference_test') == 'running', process)
+    process.kill()
+    process.communicate()
+    trained = (run/'model'/'model.safetensors').read_bytes()
+
+    process = fgnb(tmp_path, *command)
+    last = process.communicate(timeout=240)[0]
+    assert process.returncode == 0 and '03_quick_finetune: done before' in last and manifest()['status'] == 'complete' and manifest()['resumed'] == 3, last
+    assert (run/'model'/'model.safetensors').read_bytes() == trained and [p.name for p in run.parent.iterdir()] == ['night']
+    again = fgnb(tmp_path, *command[:-1], 'training.learning_rate=1e-4', 'resume=true')
+    assert 'training.learning_rate' in again.communicate()[0] and again.returncode == 1
+    SECONDS['fgnb run, killed twice and preempted once'] = time.time()-t0
+    check_weights(base, run, tmp_path/'straight')
+
+
+def undisturbed(run: str, folder: str) -> None:
+    "The training of a run, in one go."
+    import torch
+    from fgnb.config import load_config
+    from fgnb.core import read_jsonl
+    from fgnb.train import finetune
+    torch.set_num_threads(1)
+    finetune(load_config(f'{run}/config.yaml'), *(read_jsonl(f'{run}/data/{side}.jsonl') for side in ('train', 'validation')), folder, quiet=True)
+
+
+def check_weights(base: str, run: Path, folder: Path) -> None:
+    process = server.Process(target=undisturbed, args=(str(run), str(folder)))
+    process.start()
+    process.join(240)
+    assert process.exitcode == 0
+    same(run, folder)

@@ -155,22 +155,22 @@ def wait_for(what, process: subprocess.Popen) -> None:
 def test_a_run_goes_on_until_it_is_whole(base, tmp_path):
     "`fgnb run smoke … resume=true`, the same command again and again: killed in training, asked to stop in training, killed in a later station, then through."
     for name in ('settings.ini', 'data', 'nbs'): (tmp_path/name).symlink_to(root/name)
-    command, run, t0 = ['run', 'smoke', 'name=night', 'training.max_steps=40', 'training.save_steps=4', 'export.formats=[safetensors]', 'resume=true'], tmp_path/'outputs'/'runs'/'night', time.time()
+    command, run, t0 = ['run', 'smoke', 'name=night', 'training.max_steps=20', 'training.save_steps=2', 'logging.steps=1', 'export.formats=[safetensors]', 'resume=true'], tmp_path/'outputs'/'runs'/'night', time.time()
     manifest = lambda: json.loads((run/'manifest.json').read_text()) if (run/'manifest.json').exists() else {'stations': {}}
     states = lambda: {k: v['status'] for k, v in manifest()['stations'].items()}
 
     process = fgnb(tmp_path, *command)
-    wait_for(lambda: (run/'checkpoints'/'checkpoint-4').is_dir(), process)
+    wait_for(lambda: (run/'checkpoints'/'checkpoint-2').is_dir(), process)
     process.kill()
     first = process.communicate()[0]
     assert 'no run night to go on with' in first and states() == {'01_data_preview': 'done', '03_quick_finetune': 'running'}
 
     process = fgnb(tmp_path, *command)
-    wait_for(lambda: manifest().get('resumed') == 1 and len((run/'history.jsonl').read_text().splitlines()) > 12, process)
+    wait_for(lambda: manifest().get('resumed') == 1 and len((run/'history.jsonl').read_text().splitlines()) > 10, process)
     process.terminate()
     second = process.communicate(timeout=120)[0]
     assert process.returncode == 75 and 'training goes on from checkpoint-' in second and 'asked to stop: checkpoint-' in second, second
-    assert 'go on with: fgnb run smoke name=night training.max_steps=40' in second and manifest()['status'] == states()['03_quick_finetune'] == 'preempted'
+    assert 'go on with: fgnb run smoke name=night training.max_steps=20' in second and manifest()['status'] == states()['03_quick_finetune'] == 'preempted'
 
     process = fgnb(tmp_path, *command)
     wait_for(lambda: states().get('04_inference_test') == 'running', process)

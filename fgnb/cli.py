@@ -56,9 +56,16 @@ def run(
     experiment: Annotated[str, typer.Argument(metavar='EXPERIMENT', help='Name in nbs/experiments, or a YAML file.')],
     overrides: Overrides = None,
 ) -> None:
-    "Run an experiment from data to report, headless."
+    "Run an experiment from data to report, headless; with resume=true go on with the run that was cut off. Exit code 75: asked to stop (SIGTERM), all saved."
     from fgnb.runs import run_experiment
-    run_experiment(experiment, overrides or [])
+    words, settings = [[o for o in overrides or [] if (o.partition('=')[0].strip() == 'resume') == word] for word in (True, False)]
+    run_experiment(experiment, settings, resume=_resume(words))
+
+def _resume(words: list[str]) -> bool: # `resume=true` is a word of the command, not a setting of the experiment
+    wanted = [w.partition('=')[2].strip().lower() for w in words]
+    if set(wanted) - {'true', 'false'}:
+        raise FaultError([Fault('resume is true or false', 'command line', column='resume', seen=', '.join(words), expected='resume=true', code='override')], 'fault')
+    return wanted[-1:] == ['true']
 
 # %% ../nbs/16_cli.ipynb #ed48493a
 @app.command()

@@ -6,14 +6,14 @@
 __all__ = ['KEPT', 'SPEED', 'NOTES', 'history_row', 'speed_row', 'cut_back', 'append_line', 'peak_memory', 'Meter', 'metered',
            'history_callback', 'plot_history', 'watched', 'live_callback']
 
-# %% ../nbs/11d_monitor.ipynb #dc97d957
+# %% ../nbs/11d_monitor.ipynb #ae44fc63
 import io, json, math, os, sys, time
 from pathlib import Path
 
 from .core import need, write_text
 from .progress import Progress
 
-# %% ../nbs/11d_monitor.ipynb #79123ee3
+# %% ../nbs/11d_monitor.ipynb #161a542e
 KEPT = ('loss', 'eval_loss', 'learning_rate', 'grad_norm', 'mean_token_accuracy', 'eval_mean_token_accuracy', 'num_tokens', 'eval_exact_match', 'eval_exact_n')
 SPEED = ('examples_per_s', 'memory_mb', 'eval_runtime', 'eval_exact_seconds')
 
@@ -36,7 +36,7 @@ def speed_row(
     found = {k: round(float(logs[k]), 3) for k in SPEED if k in logs}
     return {'step': step, 'epoch': round(epoch or 0, 4)} | found if set(found) - {'memory_mb'} else None
 
-# %% ../nbs/11d_monitor.ipynb #869f19f7
+# %% ../nbs/11d_monitor.ipynb #a2ae3cf2
 def cut_back(
     path: Path, # a file of one JSON object a line, each with its `step`
     step: int   # that the training goes on from; 0 begins anew
@@ -51,7 +51,7 @@ def append_line(path: Path, row: dict) -> None:
     "Write one more line."
     with path.open('a', encoding='utf-8') as f: f.write(json.dumps(row, ensure_ascii=False)+'\n')
 
-# %% ../nbs/11d_monitor.ipynb #313cf0da
+# %% ../nbs/11d_monitor.ipynb #ae6caf19
 def peak_memory() -> float: # MB, 10⁶ bytes
     "The most memory in use so far: of the GPU where there is one, else of this process."
     torch = need('torch', 'train')
@@ -87,7 +87,7 @@ def metered(
             super().log(logs, start_time)
     return Metered
 
-# %% ../nbs/11d_monitor.ipynb #afbc0b53
+# %% ../nbs/11d_monitor.ipynb #937b445b
 NOTES = {'loss': 'loss {:.4f}', 'eval_loss': 'eval_loss {:.4f}', 'eval_exact_match': 'exact match {:.3f}'}
 
 def history_callback(
@@ -116,7 +116,7 @@ def history_callback(
         def on_train_end(self, args, state, control, **kwargs): self.progress.close()
     return History()
 
-# %% ../nbs/11d_monitor.ipynb #33856ff8
+# %% ../nbs/11d_monitor.ipynb #5603fda3
 def _series(history: list[dict], key: str) -> tuple[list, list]:
     found = [(r['step'], r[key]) for r in history if r.get(key) is not None]
     return [s for s, _ in found], [v for _, v in found]
@@ -145,7 +145,7 @@ def plot_history(
     plt.close(fig)
     return fig
 
-# %% ../nbs/11d_monitor.ipynb #db424007
+# %% ../nbs/11d_monitor.ipynb #a298d62c
 def watched() -> bool:
     "Somebody sees this notebook while it runs."
     shell = sys.modules['IPython'].get_ipython() if 'IPython' in sys.modules else None

@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['STATIONS', 'WORKFLOW', 'WHOLE', 'is_local', 'check_files', 'changed_groups', 'stale_from', 'open_or_create',
            'notebook_path', 'declared_parameters', 'check_parameters', 'own_kernel', 'Lines', 'run_notebook', 'finish',
-           'model_env', 'run_experiment', 'summary']
+           'model_env', 'run_experiment', 'reopen', 'summary']
 
 # %% ../nbs/15_runs.ipynb #ad89dc21
 import ast, json, logging, os, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
-from .config import Config, load_config, nearest, to_dict, to_yaml
+from .config import Config, flatten, load_config, nearest, to_dict, to_yaml
 from .core import Fault, FaultError, near_path, project_root, read_json, resolve, shorten, steady_env, write_text
-from .folder import Run, create_run, file_hash, open_run, runs_folder, station
+from .folder import Preempted, Run, create_run, file_hash, open_run, runs_folder, station
+from .preempt import Terminable
 
 # %% ../nbs/15_runs.ipynb #61bf6126
 def is_local(
@@ -202,7 +203,7 @@ def run_notebook(
     try:
         with own_kernel(**(env or {})):
             papermill.execute_notebook(str(path), str(out), parameters, kernel_name='python3', language='python', cwd=str(root), progress_bar=False, stdout_file=Lines())
-    except PapermillExecutionError as e: raise _located(path, out, e) from None
+    except PapermillExecutionError as e: raise (Preempted(e.evalue) if e.ename == 'Preempted' else _located(path, out, e)) from None
     except DeadKernelError as e:
         raise FaultError([Fault('the kernel died; the usual reason is too little memory', str(path), code='kernel',
                                 expected='a smaller training.batch_size or model.max_length')], 'fault') from e
@@ -243,19 +244,53 @@ def model_env(config: Config, root: str|Path|None = None) -> dict[str, str]:
 def run_experiment(
     experiment: str|Path,             # name in nbs/experiments, or a YAML file
     overrides: list[str]|None = None, # `training.epochs=3`
-    root: str|Path|None = None        # project root
-) -> Run: # complete
-    "Run every station headless in a fresh folder, and print what came out."
-    root = Path(root or project_root())
-    config = load_config(experiment, overrides, root)
-    check_files(config, root)
-    run = create_run(config, root)
-    run.update_manifest(experiment=str(experiment), overrides=list(overrides or []))
+    root: str|Path|None = None,       # project root
+    resume: bool = False              # go on with the run of that name
+) -> Run: # complete; raises Preempted (exit code 75) after a SIGTERM
+    "Run every station headless, in a fresh folder or where a run was cut off, and print what came out."
+    root, overrides = Path(root or project_root()), list(overrides or [])
+    run = reopen(experiment, overrides, root) if resume else None
+    if run is None:
+        config = load_config(experiment, overrides, root)
+        check_files(config, root)
+        run = create_run(config, root)
+        run.update_manifest(experiment=str(experiment), overrides=overrides)
     print(f'run {run.name} in {near_path(run.path, root)}', flush=True)
-    for notebook in WORKFLOW:
-        with _told(run, notebook): run_notebook(notebook, run, {'overrides': []}, root, model_env(config, root))
-    finish(run)
+    if run.manifest['status'] != 'complete':
+        try: _stations(run, root, resume)
+        except Preempted:
+            print(f'run {run.name} was asked to stop; go on with: fgnb run {" ".join([str(experiment), *overrides])} resume=true', flush=True)
+            raise
     print('\n'+summary(run, root), flush=True)
+    return run
+
+def _stations(run: Run, root: Path, resume: bool) -> None:
+    "Every station from the first that is not done."
+    states = run.manifest['stations']
+    first = next((i for i, n in enumerate(WORKFLOW) if states.get(n, {}).get('status') != 'done'), len(WORKFLOW))
+    for n in WORKFLOW[:first]: print(f'✓ {n}: done before', flush=True)
+    with Terminable() as stop:
+        for notebook in WORKFLOW[first:]:
+            more = {'resume': True} if resume and 'resume' in (declared_parameters(notebook_path(notebook, root)) or []) else {}
+            with _told(run, notebook), stop.work(): run_notebook(notebook, run, {'overrides': []} | more, root, model_env(run.config, root))
+        finish(run)
+
+def reopen(experiment: str|Path, overrides: list[str], root: Path) -> Run|None:
+    "The run of that name, to go on with; None where there is none, a `FaultError` where it was made under other settings or from other data."
+    path = runs_folder(root)/load_config(experiment, overrides, root).name
+    if not (path/'manifest.json').exists(): return print(f'no run {path.name} to go on with; it begins now', flush=True)
+    run = Run(path)
+    config = load_config(experiment, _merged(run.manifest.get('overrides', []), overrides), root)
+    now, then = flatten(to_dict(config)), flatten(to_dict(run.config))
+    steps = ('training.batch_size', 'training.gradient_accumulation')
+    free = steps if now[steps[0]]*now[steps[1]] == then[steps[0]]*then[steps[1]] else ()
+    faults = [Fault('the run was made under another setting', near_path(path, root), column=k, seen=shorten(now[k]), expected=shorten(then[k]), code='settings')
+              for k in now if now[k] != then[k] and k not in free]
+    if run.manifest['data_hash'] != file_hash([resolve(f, root) for f in run.manifest['data']]):
+        faults.append(Fault('the data has changed since the run began', near_path(path, root), seen=', '.join(run.manifest['data']), code='data'))
+    if faults: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""}; this run cannot go on so. Without resume=true it is set aside and a new one begins')
+    if now != then: write_text(path/'config.yaml', to_yaml(config))
+    if run.manifest['status'] != 'complete': run.update_manifest(status='started', resumed=run.manifest.get('resumed', 0)+1)
     return run
 
 @contextmanager

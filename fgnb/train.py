@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['run_rows', 'encode_rows', 'to_dataset', 'sharing', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult',
-           'save_trained', 'finetune', 'run_trainer']
+           'save_trained', 'finetune', 'surroundings', 'train_through', 'run_trainer']
 
-# %% ../nbs/11e_train.ipynb #b7041be9
-import sys, time
+# %% ../nbs/11e_train.ipynb #6c6a0156
+import shutil, sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .apart import finetune_apart
 from .batches import BatchOrder
-from .checkpoints import check_room, whole
+from .checkpoints import check_room, disk_fault, is_disk_full, last_good, whole
 from .config import Config
 from .core import Fault, FaultError, need, read_jsonl, seed_everything, write_jsonl
 from .engine import deterministic, environment, model_source, no_bars, training_arguments
@@ -23,6 +24,7 @@ from .guard import guarded
 from .mix import load_splits
 from .monitor import Meter, history_callback, live_callback, metered, watched
 from .prefix import batch_loss
+from .resume import Batch, alone, batch_of, begin, free_memory, identity, out_of_memory, resuming, tell_smaller
 from .rows import place_of
 from .selection import select_epochs
 from .split import contamination
@@ -30,7 +32,7 @@ from .tokens import Encoded, check_template, encode_all, load_tokenizer
 from .trackers import trackers
 from .unsloth_engine import choose_engine, fit_to_memory, merged_plainly, rounded, trainable
 
-# %% ../nbs/11e_train.ipynb #1a331417
+# %% ../nbs/11e_train.ipynb #743fa464
 def run_rows(
     run: Run # of any state
 ) -> dict[str, list[dict]]: # train, validation, test
@@ -43,7 +45,7 @@ def run_rows(
     if 'contamination' not in run.manifest: run.update_manifest(contamination=contamination(rows['train']+rows['validation'], rows['test']))
     return rows
 
-# %% ../nbs/11e_train.ipynb #857ebee1
+# %% ../nbs/11e_train.ipynb #0487f365
 def encode_rows(
     examples: list[dict], # of one split
     tokenizer,
@@ -60,7 +62,7 @@ def to_dataset(rows: list[Encoded]):
     return datasets.Dataset.from_dict({'input_ids': [list(e.input_ids) for e in rows], 'labels': [list(e.labels) for e in rows],
                                        'length': [len(e.input_ids) for e in rows]})
 
-# %% ../nbs/11e_train.ipynb #62113dec
+# %% ../nbs/11e_train.ipynb #78734924
 def sharing(
     trainer: type,       # a `transformers.Trainer`
     mode: str = 'auto'   # auto | on | off, as `training.share_prefix`; the batches are always the same
@@ -70,7 +72,7 @@ def sharing(
     class Sharing(trainer):
         def _get_train_sampler(self, train_dataset=None):
             rows = self.train_dataset if train_dataset is None else train_dataset
-            return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
+            return BatchOrder(rows['input_ids'], rows['labels'], self.batch.order, self.args.data_seed)
         def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
             with torch.no_grad(): shared = batch_loss(model, inputs) if mode != 'off' and prediction_loss_only else None
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared, None, None)
@@ -79,25 +81,16 @@ def sharing(
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
     return Sharing
 
-# %% ../nbs/11e_train.ipynb #ccf22900
+# %% ../nbs/11e_train.ipynb #6a317374
 def trainer_class(
     share: str = 'auto' # `training.share_prefix`
 ) -> type:
-    "`SFTTrainer` that shares beginnings, stops on a broken loss and writes whole checkpoints only."
+    "`SFTTrainer` that shares beginnings, stops on a broken loss and goes on from whole checkpoints."
     trl = need('trl', 'train')
-    from transformers.trainer_utils import rotate_checkpoints
-    class Tuner(guarded(metered(sharing(trl.SFTTrainer, share)))):
-        staging = None
-        def _get_output_dir(self, trial): return str(self.staging) if self.staging else super()._get_output_dir(trial)
-        def _save_checkpoint(self, model, trial):
-            with whole(Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}') as partial:
-                self.staging = partial.parent
-                try: super(trl.SFTTrainer, self)._save_checkpoint(model, trial) # TRL's own would add a model card
-                finally: self.staging = None
-            rotate_checkpoints(output_dir=self.args.output_dir, save_total_limit=self.args.save_total_limit, use_mtime=True)
+    class Tuner(guarded(metered(resuming(sharing(trl.SFTTrainer, share))))): pass
     return Tuner
 
-# %% ../nbs/11e_train.ipynb #6bcc61ce
+# %% ../nbs/11e_train.ipynb #c52e8464
 def build_trainer(
     config: Config,
     train: list[Encoded],
@@ -106,22 +99,24 @@ def build_trainer(
     folder: Path,  # of the run
     history: list, # receives the log rows
     quiet: bool = False,
-    engine: str = 'trl' # or unsloth, in a process that began with it
+    engine: str = 'trl', # or unsloth, in a process that began with it
+    batch: Batch|None = None # how rows are dealt out; default: as configured
 ) -> tuple: # (trainer, Precision)
     "Model, adapter, data and settings as one trainer."
     from transformers import PrinterCallback
+    batch = batch or batch_of(config, None)
     model, adapter, precision = trainable(config, engine)
-    args = training_arguments(config, folder, precision, bool(validation))
-    share, memory = fit_to_memory(args, config, engine, model, adapter, train)
+    args = training_arguments(batch.into(config), folder, precision, bool(validation))
+    share, memory = fit_to_memory(args, batch.into(config), engine, model, adapter, train)
     trainer = trainer_class(share)(model=model, args=args, peft_config=adapter, processing_class=tokenizer,
         train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
         callbacks=[history_callback(folder/'history.jsonl', history, quiet, meter := Meter())] + ([live_callback(history)] if watched() and not quiet else []))
     trainer.remove_callback(PrinterCallback)
     trainer.memory, trainer.meter, trainer.rows = memory, meter, train
     if not quiet: print(memory, flush=True)
-    return trainer, precision
+    return trainer.start(batch, identity(config, train, validation)), precision
 
-# %% ../nbs/11e_train.ipynb #74f78bcc
+# %% ../nbs/11e_train.ipynb #919a6390
 def check_batch(
     trainer,
     rows: list[Encoded], # as they were encoded
@@ -140,7 +135,7 @@ def check_batch(
     return {'rows': len(batch['input_ids']), 'tokens': int(batch['attention_mask'].sum()), 'padding': int((batch['attention_mask'] == 0).sum()),
             'supervised': int((batch['labels'] != -100).sum())}
 
-# %% ../nbs/11e_train.ipynb #4c99c3b4
+# %% ../nbs/11e_train.ipynb #1a87c3a4
 @dataclass
 class TrainResult:
     "Where the model is and how it got there."
@@ -151,6 +146,8 @@ class TrainResult:
     steps: int
     precision: str             # what was computed in
     rows: int                  # training rows
+    batch_size: int            # rows at a time, as memory allowed
+    gradient_accumulation: int # such batches a step
     dropped: list[str] = field(default_factory=list) # ids of rows over model.max_length
     engine: str = ''           # what trained, and why
     memory: str = ''           # whether activations were computed twice, and why
@@ -161,7 +158,7 @@ class TrainResult:
         last = lambda k: next((r[k] for r in reversed(self.history) if r.get(k) is not None), None)
         return {'steps': self.steps, 'seconds': round(self.seconds, 1), 'rows': self.rows, 'loss': last('loss'), 'eval_loss': last('eval_loss'),
                 'first_loss': next((r['loss'] for r in self.history if 'loss' in r), None), 'precision': self.precision, 'dropped': len(self.dropped),
-                'engine': self.engine, 'memory': self.memory} | self.kept
+                'batch_size': self.batch_size, 'gradient_accumulation': self.gradient_accumulation, 'engine': self.engine, 'memory': self.memory} | self.kept
 
 def save_trained(
     model,            # as trained; with an adapter or without
@@ -184,39 +181,71 @@ def save_trained(
         tokenizer.save_pretrained(partial)
     return folder/'model', adapter
 
-# %% ../nbs/11e_train.ipynb #bc224fc1
+# %% ../nbs/11e_train.ipynb #22ab6a8c
 def finetune(
     config: Config,
     train: list[dict],      # examples
     validation: list[dict], # examples; may be empty
     folder: str|Path,       # of the run: checkpoints, history.jsonl, adapter and model go there
-    quiet: bool = False     # show no progress
-) -> TrainResult:
+    quiet: bool = False,    # show no progress
+    resume: bool = False    # go on from the newest good checkpoint in `folder`
+) -> TrainResult: # raises Preempted (exit code 75) after a SIGTERM, with everything saved
     "Fine-tune `config.model` on `train`; the validation rows are scored and answered after every epoch, and the best epoch is kept."
     folder, history, engine = Path(folder), [], choose_engine(config)
     if not quiet and 'unsloth' not in sys.modules: print(f'engine: {engine}', flush=True)
-    if engine.name == 'unsloth' and 'unsloth' not in sys.modules: return finetune_apart(config, train, validation, folder, quiet=quiet)
+    if engine.name == 'unsloth' and 'unsloth' not in sys.modules: return finetune_apart(config, train, validation, folder, quiet=quiet, resume=resume)
     tokenizer = load_tokenizer(model_source(config.model.path))
     check_template(tokenizer, [*train, *validation])
     rows, dropped = encode_rows(train, tokenizer, config)
     held, dropped_held = encode_rows(validation, tokenizer, config)
     if not rows: raise FaultError([Fault('no rows to train on', column='data.train', expected='at least one row marked train', code='empty')], 'fault in the data')
-    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'}), trackers(config, folder), no_bars(), deterministic():
-        seed_everything(config.seed)
-        trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet, engine.name)
-        trainer.places = {e['id']: place_of(e) for e in train}
-        selection = select_epochs(trainer, tokenizer, config, [e for e in validation if e['id'] not in set(dropped_held)], folder, quiet)
-        check_room(folder, trainer.model, config.training.save_limit)
-        check_batch(trainer, rows)
-        seconds = run_trainer(trainer, config)
-        kept = selection.settle(trainer.model)
+    with surroundings(config, folder):
+        def build(batch):
+            seed_everything(config.seed)
+            trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet, engine.name, batch)
+            trainer.places = {e['id']: place_of(e) for e in train}
+            trainer.selection = select_epochs(trainer, tokenizer, config, [e for e in validation if e['id'] not in set(dropped_held)], folder, quiet)
+            return trainer, precision
+        trainer, precision = train_through(build, config, rows, folder, begin(folder, identity(config, rows, held), resume))
+        kept = trainer.selection.settle(trainer.model)
         model_dir, adapter_dir = save_trained(trainer.model, tokenizer, folder, precision.compute, config.model.path)
-    return TrainResult(model_dir, adapter_dir, history, seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), dropped+dropped_held,
-                       str(engine), str(trainer.memory), kept)
+    shutil.rmtree(folder/'checkpoints.before', ignore_errors=True)
+    return TrainResult(model_dir, adapter_dir, history, trainer.seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})',
+                       len(rows), trainer.batch.rows, trainer.batch.accumulation, dropped+dropped_held, str(engine), str(trainer.memory), kept)
 
-def run_trainer(trainer, config: Config) -> float:
-    "Train; return the seconds it took."
+@contextmanager
+def surroundings(config: Config, folder: Path):
+    "What a training needs around it: no telemetry, its trackers, no bars, one order of adding, nobody else in the folder."
+    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'}), trackers(config, folder), no_bars(), deterministic(), alone(folder): yield
+
+def train_through(
+    build,                # makes (trainer, Precision) for a `Batch`
+    config: Config,
+    rows: list[Encoded],  # to train on
+    folder: Path,         # of the run
+    checkpoint: Path|None # where the training begins; None for the start
+) -> tuple: # (trainer, Precision)
+    "Train to the end, with fewer rows at a time where memory does not suffice."
+    batch = batch_of(config, checkpoint)
+    while True:
+        if checkpoint: write_jsonl(folder/'history.jsonl', read_jsonl(checkpoint/'history.jsonl'))
+        try:
+            trainer, precision = build(batch)
+            check_room(folder, trainer.model, config.training.save_limit)
+            check_batch(trainer, rows)
+            run_trainer(trainer, config, checkpoint)
+            return trainer, precision
+        except Exception as e:
+            if not out_of_memory(e): raise
+            trainer, batch = None, batch.smaller()
+        free_memory() # outside of the handler, which holds the frames of the failed attempt
+        checkpoint = last_good(folder/'checkpoints')
+        tell_smaller(batch, checkpoint)
+
+def run_trainer(trainer, config: Config, checkpoint: Path|None = None) -> None:
+    "Train, from `checkpoint` if there is one."
     seed_everything(config.seed) # looking at a batch has drawn random numbers
-    t0 = time.time()
-    trainer.train()
-    return time.time()-t0
+    try: trainer.train(checkpoint)
+    except OSError as e:
+        if is_disk_full(e): raise disk_fault(Path(trainer.args.output_dir)/'history', e) from e
+        raise

@@ -92,6 +92,9 @@ def test_a_notebook_that_lacks_a_parameter_is_not_run(project):
     done = fgnb('run', 'demo', cwd=project)
     assert done.returncode == 1 and 'unknown parameter' in done.stderr and 'nearest known: runn' in done.stderr and not (project/'ran').exists()
 
+def test_resume_is_true_or_false(project):
+    refused(fgnb('run', 'demo', 'resume=yes', cwd=project), 'resume is true or false', 'seen: resume=yes')
+
 def test_misuse_is_code_2(): assert fgnb('run').returncode == 2 and fgnb('fly').returncode == 2
 
 def test_traceback_on_request(project): assert 'Traceback' in fgnb('run', 'dmeo', '--traceback', cwd=project).stderr

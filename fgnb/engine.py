@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .config import Config, nearest
 from .core import Fault, FaultError, need, resolve
+from .ranks import rank_arguments
 
 # %% ../nbs/08b_engine.ipynb #9721787b
 def model_source(
@@ -104,7 +105,7 @@ def training_arguments(
         dataloader_pin_memory=not cpu,
         eval_strategy='epoch' if validation and t.eval_each_epoch else 'no', save_total_limit=t.save_limit, **save,
         logging_steps=config.logging.steps, logging_first_step=True, logging_nan_inf_filter=False, disable_tqdm=True,
-        report_to=[] if config.logging.wandb == 'disabled' else ['wandb'], run_name=config.name)
+        report_to=[] if config.logging.wandb == 'disabled' else ['wandb'], run_name=config.name, **rank_arguments(config))
     if args.n_gpu > 1: args._n_gpu = 1 # the Trainer would split every batch over all GPUs with DataParallel, which is slower and changes the result
     return args
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['run_rows', 'encode_rows', 'to_dataset', 'sharing', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult',
-           'save_trained', 'finetune', 'run_trainer']
+           'save_trained', 'finetune', 'in_one_piece', 'run_trainer']
 
 # %% ../nbs/11e_train.ipynb #fab143ea
 import math, time
@@ -21,6 +21,7 @@ from .format import STOP_IDS
 from .mix import load_splits
 from .monitor import history_callback
 from .prefix import batch_loss
+from .ranks import BLANK, leads, padded, seed_rank, shard_on_cpu, whole_together, world
 from .split import contamination
 from .tokens import Encoded, check_template, encode_all, load_tokenizer
 
@@ -63,13 +64,22 @@ def sharing(
     class Sharing(trainer):
         def _get_train_sampler(self, train_dataset=None):
             rows = self.train_dataset if train_dataset is None else train_dataset
-            return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
+            return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size*world(), self.args.data_seed)
         def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-            with torch.no_grad(): shared = batch_loss(model, inputs) if prediction_loss_only else None
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared, None, None)
+            count = self._get_num_items_in_batch([inputs], self.args.device) # of all processes
+            with torch.no_grad(): shared = batch_loss(model, inputs, count) if prediction_loss_only else None
+            loss, *rest = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared*world(), None, None)
+            self.held.append(torch.stack([loss.double()*count, count.double()]))
+            return loss, *rest
+        def evaluation_loop(self, *args, metric_key_prefix='eval', **kwargs):
+            self.held = []
+            out = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+            loss, count = self.accelerator.reduce(sum(self.held), 'mean').tolist() # a batch's share of the loss is multiplied by the processes, as in training
+            out.metrics[f'{metric_key_prefix}_loss'] = loss/count
+            return out
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             shared = batch_loss(model, inputs, num_items_in_batch) if model.training and not return_outputs else None
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared*world()
     return Sharing
 
 # %% ../nbs/11e_train.ipynb #aa521fd3
@@ -79,6 +89,9 @@ def trainer_class() -> type:
     from transformers.trainer_utils import rotate_checkpoints
     class Tuner(sharing(trl.SFTTrainer)):
         staging = None
+        def create_accelerator_and_postprocess(self):
+            super().create_accelerator_and_postprocess()
+            shard_on_cpu(self)
         def training_step(self, *args, **kwargs):
             loss = super().training_step(*args, **kwargs)
             if not math.isfinite(float(loss)):
@@ -87,11 +100,11 @@ def trainer_class() -> type:
             return loss
         def _get_output_dir(self, trial): return str(self.staging) if self.staging else super()._get_output_dir(trial)
         def _save_checkpoint(self, model, trial):
-            with whole(Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}') as partial:
+            with whole_together(Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}') as partial:
                 self.staging = partial.parent
                 try: super(trl.SFTTrainer, self)._save_checkpoint(model, trial) # TRL's own would add a model card
                 finally: self.staging = None
-            rotate_checkpoints(output_dir=self.args.output_dir, save_total_limit=self.args.save_total_limit, use_mtime=True)
+            if leads(): rotate_checkpoints(output_dir=self.args.output_dir, save_total_limit=self.args.save_total_limit, use_mtime=True)
     return Tuner
 
 # %% ../nbs/11e_train.ipynb #2f41188b
@@ -110,8 +123,9 @@ def build_trainer(
     adapter = lora_adapter(config, model)
     trainer = trainer_class()(
         model=model, args=training_arguments(config, folder, precision, bool(validation)), peft_config=adapter, processing_class=tokenizer,
-        train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
-        callbacks=[history_callback(folder/'history.jsonl', history, quiet)])
+        train_dataset=to_dataset(padded(train, config.training.batch_size)),
+        eval_dataset=to_dataset(padded(sorted(validation, key=lambda e: e.prompt_ids), config.training.batch_size)) if validation else None,
+        callbacks=[history_callback(folder/'history.jsonl', history, quiet)] if leads() else [])
     trainer.remove_callback(PrinterCallback)
     return trainer, precision
 
@@ -127,6 +141,7 @@ def check_batch(
     for ids, seen, mask in zip(batch['input_ids'].tolist(), batch['labels'].tolist(), batch['attention_mask'].tolist()):
         n = sum(mask)
         row = tuple(ids[:n])
+        if list(row) == BLANK.input_ids and not any(l != -100 for l in seen): continue
         if row not in labels: raise AssertionError('the trainer changed the token ids of a row')
         if seen != labels[row] + [-100]*(len(ids)-n): raise AssertionError('the trainer changed the labels of a row')
         if row.count(bos) != 1 or row[0] != bos: raise AssertionError(f'a row holds {row.count(bos)} BOS')
@@ -195,12 +210,27 @@ def finetune(
         check_room(folder, trainer.model, config.training.save_limit)
         check_batch(trainer, rows)
         seconds = run_trainer(trainer, config)
-        model_dir, adapter_dir = save_trained(trainer.model, tokenizer, folder, precision.compute, config.model.path)
+        trained = in_one_piece(trainer, config)
+        model_dir, adapter_dir = save_trained(trained, tokenizer, folder, precision.compute, config.model.path) if leads() else (folder/'model', None)
     return TrainResult(model_dir, adapter_dir, history, seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), dropped+dropped_held)
+
+def in_one_piece(
+    trainer,       # after training
+    config: Config
+): # the model on the process that writes it, None on the others
+    "The trained model, gathered from the processes that hold a part of it each."
+    if not trainer.is_fsdp_enabled: return trainer.model if leads() else None
+    state = trainer.accelerator.get_state_dict(trainer.model)
+    if not leads(): return None
+    model, _ = load_for_training(config)
+    adapter = lora_adapter(config, model)
+    if adapter is not None: model = need('peft', 'train').get_peft_model(model, adapter)
+    model.load_state_dict(state)
+    return model
 
 def run_trainer(trainer, config: Config) -> float:
     "Train; return the seconds it took. What Weights & Biases opened is closed in any case."
-    seed_everything(config.seed) # looking at a batch has drawn random numbers
+    seed_rank(config.seed) # looking at a batch has drawn random numbers
     t0 = time.time()
     try: trainer.train()
     finally:

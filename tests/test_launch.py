@@ -22,7 +22,7 @@ def base(tmp_path_factory):
 
 
 def config(base, **values):
-    small = {'model.path': base, 'training.learning_rate': 0.01, 'training.epochs': 2, 'training.gradient_accumulation': 2, 'logging.steps': 1, 'training.share_prefix': "'off'"}
+    small = {'model.path': base, 'training.learning_rate': 0.002, 'training.epochs': 2, 'training.gradient_accumulation': 2, 'logging.steps': 1, 'training.share_prefix': "'off'"}
     return load_config(None, [f'{k.replace("__", ".")}={v}' for k, v in (small | values).items()])
 
 
@@ -48,7 +48,7 @@ def test_two_processes_train_as_one(base, tmp_path, monkeypatch, strategy, lora,
     one = finetune(config(base, lora__enabled=lora, training__batch_size=6), ROWS[:rows], ROWS[23:], tmp_path/'one', quiet=True)
     assert two.steps == one.steps == 4 and curve(two)[-1] < curve(two)[0]
     assert curve(two) == pytest.approx(curve(one), rel=1e-6)
-    assert largest_gap(weights(one), weights(two)) < (1e-6 if strategy == 'ddp' else 1e-5) # fsdp adds the norm of the gradients part by part
+    assert largest_gap(weights(one), weights(two)) < (1e-6 if strategy == 'ddp' else 1e-5) # fsdp rounds the norm of the gradients otherwise; in float64 both gaps are under 1e-14
     assert (two.adapter_dir is not None) == lora
     import transformers
     transformers.AutoModelForCausalLM.from_pretrained(two.model_dir)

@@ -42,7 +42,7 @@ def mobile_actions(folder: Path) -> list[str]:
     source, rows = folder/'dataset.jsonl', folder/'rows.jsonl'
     source.write_text(''.join(json.dumps(row(t))+'\n' for t in ('Turn the flashlight on', 'Light, please')), encoding='utf-8')
     convert([source], rows)
-    return [f'data.train=[{rows}]', f'data.tools={folder/"tools.json"}', 'data.validation=0', 'data.test_share=0']
+    return [f'data.train=[{rows}]', f'data.tools={folder/"rows.tools.json"}', 'data.validation=0', 'data.test_share=0']
 
 
 @pytest.mark.parametrize('name', [n for n in PRESETS if n != 'gemma3-1b']) # the 1B model starts in nbs/benchmarks/presets.ipynb

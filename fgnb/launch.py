@@ -32,9 +32,11 @@ def check_processes(
 ) -> str: # one line on who trains, with a warning where there is one
     "Refuse processes that cannot train together; all faults at once."
     n, fsdp, faults = config.launch.processes, config.launch.strategy == 'fsdp', []
-    if gpus and n > gpus: faults.append(Fault('more processes than GPUs', column='launch.processes', seen=str(n), expected=f'at most {gpus}, as CUDA_VISIBLE_DEVICES shows', code='gpus'))
+    if gpus and n > gpus:
+        faults.append(Fault('more processes than GPUs', column='launch.processes', seen=str(n), expected=f'at most {gpus}, as CUDA_VISIBLE_DEVICES shows', code='gpus'))
     if fsdp and n == 1: faults.append(Fault('one process cannot share the model out', column='launch.strategy', seen='fsdp', expected='launch.processes=2 or more', code='fsdp'))
-    if fsdp and config.model.load_in_4bit: faults.append(Fault('four-bit weights are not shared out', column='launch.strategy', seen='fsdp', expected='launch.strategy=ddp', code='fsdp'))
+    if fsdp and config.model.load_in_4bit:
+        faults.append(Fault('four-bit weights are not shared out', column='launch.strategy', seen='fsdp', expected='launch.strategy=ddp', code='fsdp'))
     if faults: raise FaultError(faults, 'faults in the configuration; nothing was started')
     if n == 1: return 'one process trains'
     rows, where = config.training.batch_size*config.training.gradient_accumulation, 'GPUs (nccl)' if gpus else 'processor cores (gloo)'

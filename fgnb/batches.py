@@ -72,12 +72,16 @@ class BatchOrder:
         batch_size: int,            # rows
         seed: int                   # of the run
     ):
-        prompts = [ids[:next((k for k, l in enumerate(row) if l != -100), len(ids))] for ids, row in zip(input_ids, labels)]
-        self.groups, self.lengths, self.batch_size, self.seed, self.epoch = alike(prompts), [len(ids) for ids in input_ids], batch_size, seed, 0
+        starts = [next((k for k, l in enumerate(row) if l != -100), None) for row in labels]
+        self.rows = [i for i, start in enumerate(starts) if start is not None]
+        self.rest = [i for i, start in enumerate(starts) if start is None] # rows without a label teach nothing: they fill up the last batch
+        self.groups, self.lengths = alike([input_ids[i][:starts[i]] for i in self.rows]), [len(input_ids[i]) for i in self.rows]
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         "Which epoch comes next."
         self.epoch = epoch
 
-    def __len__(self) -> int: return len(self.groups)
-    def __iter__(self): return iter(batch_order(self.groups, self.lengths, self.batch_size, self.seed*100_003 + self.epoch))
+    def __len__(self) -> int: return len(self.rows) + len(self.rest)
+    def __iter__(self):
+        return iter([self.rows[i] for i in batch_order(self.groups, self.lengths, self.batch_size, self.seed*100_003 + self.epoch)] + self.rest)

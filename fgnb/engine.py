@@ -6,7 +6,7 @@
 __all__ = ['model_source', 'Precision', 'choose_precision', 'gpu_capability', 'load_for_training', 'lora_adapter', 'report_to',
            'training_arguments', 'environment', 'no_bars', 'deterministic', 'quick_steps']
 
-# %% ../nbs/08b_engine.ipynb #4ae44bb3
+# %% ../nbs/08b_engine.ipynb #cc7b6937
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from pathlib import Path
 
 from .config import Config, nearest
 from .core import Fault, FaultError, need, resolve
+from .ranks import rank_arguments
 
-# %% ../nbs/08b_engine.ipynb #9721787b
+# %% ../nbs/08b_engine.ipynb #adbe0ab7
 def model_source(
     path: str|Path # a folder (absolute, or from the project root) or a hub id such as `google/functiongemma-270m-it`
 ) -> str: # what `from_pretrained` takes
@@ -26,7 +27,7 @@ def model_source(
         raise FaultError([Fault('no model here', str(path), expected='a folder with config.json, or a hub id owner/name', code='model')], 'fault in model.path')
     return str(path)
 
-# %% ../nbs/08b_engine.ipynb #89437b16
+# %% ../nbs/08b_engine.ipynb #a2721b6a
 @dataclass(frozen=True)
 class Precision:
     "What the run computes in, and why."
@@ -50,7 +51,7 @@ def choose_precision(
         dtype, reason = ('bfloat16', 'GPU with bfloat16') if ampere else ('float32', 'CPU' if gpu is None else 'this GPU has no bfloat16')
     return Precision(dtype, 'float32' if full else dtype, reason)
 
-# %% ../nbs/08b_engine.ipynb #825bc50c
+# %% ../nbs/08b_engine.ipynb #8500f21a
 def gpu_capability() -> tuple|None:
     "The first GPU's compute capability, None without one."
     torch = need('torch', 'train')
@@ -67,7 +68,7 @@ def load_for_training(
     model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, precision.weights))
     return model, precision
 
-# %% ../nbs/08b_engine.ipynb #f9c622ea
+# %% ../nbs/08b_engine.ipynb #2395a08a
 def lora_adapter(
     config: Config,
     model # the model to be adapted
@@ -82,7 +83,7 @@ def lora_adapter(
     return peft.LoraConfig(r=config.lora.r, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout, bias='none', task_type='CAUSAL_LM',
                            target_modules=list(config.lora.target_modules))
 
-# %% ../nbs/08b_engine.ipynb #a4518844
+# %% ../nbs/08b_engine.ipynb #07d379eb
 def report_to(
     config: Config # `logging` is read
 ) -> list[str]: # names as transformers knows them
@@ -109,11 +110,11 @@ def training_arguments(
         dataloader_pin_memory=not cpu,
         eval_strategy='epoch' if validation and t.eval_each_epoch else 'no', save_total_limit=t.save_limit, **save,
         logging_steps=config.logging.steps, logging_first_step=True, logging_nan_inf_filter=False, disable_tqdm=True,
-        report_to=report_to(config), run_name=config.name, project=config.logging.project)
+        report_to=report_to(config), run_name=config.name, project=config.logging.project, **rank_arguments(config))
     if args.n_gpu > 1: args._n_gpu = 1 # the Trainer would split every batch over all GPUs with DataParallel, which is slower and changes the result
     return args
 
-# %% ../nbs/08b_engine.ipynb #e2afb211
+# %% ../nbs/08b_engine.ipynb #dbdf549c
 @contextmanager
 def environment(
     values: dict # name -> value
@@ -138,7 +139,7 @@ def no_bars():
         logging.set_verbosity(level)
         if was: logging.enable_progress_bar()
 
-# %% ../nbs/08b_engine.ipynb #39ae6f5b
+# %% ../nbs/08b_engine.ipynb #09f06e36
 @contextmanager
 def deterministic():
     "Operations with one order of adding, for the time of the block; what was set before comes back."
@@ -152,7 +153,7 @@ def deterministic():
         torch.use_deterministic_algorithms(was, warn_only=warn)
         torch.utils.deterministic.fill_uninitialized_memory = fill
 
-# %% ../nbs/08b_engine.ipynb #a5c19b3c
+# %% ../nbs/08b_engine.ipynb #c0982c1e
 def quick_steps(
     run: str,      # name of an existing run, or empty
     max_steps: int # steps of a run made by hand; 0 as many as the epochs need

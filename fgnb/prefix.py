@@ -12,6 +12,7 @@ from typing import Any
 
 from .batches import alike
 from .core import need
+from .ranks import world
 
 # %% ../nbs/08c_prefix.ipynb #d109e6d8
 def tokens_computed(
@@ -176,6 +177,7 @@ def can_share(
     "Whether `prefix_loss` gives exactly what the model's own forward pass gives."
     torch = need('torch', 'train')
     plain = plain_model(model)
+    if world() > 1: return 'several processes join their gradients in the ordinary forward pass'
     if type(plain).__name__ != 'Gemma3ForCausalLM': return f'{type(plain).__name__} is not a Gemma 3 text model'
     if plain.device.type != 'cpu': return 'on a GPU the ordinary way is taken'
     if plain.dtype != torch.float32: return f'weights are {plain.dtype}'

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['run_rows', 'encode_rows', 'to_dataset', 'sharing', 'trainer_class', 'build_trainer', 'check_batch', 'TrainResult',
-           'save_trained', 'finetune', 'surroundings', 'train_through', 'run_trainer']
+           'save_trained', 'finetune', 'surroundings', 'in_one_piece', 'train_through', 'run_trainer']
 
-# %% ../nbs/11e_train.ipynb #6c6a0156
+# %% ../nbs/11e_train.ipynb #4ac93e64
 import shutil, sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from .guard import guarded
 from .mix import load_splits
 from .monitor import Meter, history_callback, live_callback, metered, watched
 from .prefix import batch_loss
+from .ranks import BLANK, leads, padded, seed_rank, shard_on_cpu, world
 from .resume import Batch, alone, batch_of, begin, free_memory, identity, out_of_memory, resuming, tell_smaller
 from .rows import place_of
 from .selection import select_epochs
@@ -32,7 +33,7 @@ from .tokens import Encoded, check_template, encode_all, load_tokenizer
 from .trackers import trackers
 from .unsloth_engine import choose_engine, fit_to_memory, merged_plainly, rounded, trainable
 
-# %% ../nbs/11e_train.ipynb #743fa464
+# %% ../nbs/11e_train.ipynb #1c9e4d85
 def run_rows(
     run: Run # of any state
 ) -> dict[str, list[dict]]: # train, validation, test
@@ -45,7 +46,7 @@ def run_rows(
     if 'contamination' not in run.manifest: run.update_manifest(contamination=contamination(rows['train']+rows['validation'], rows['test']))
     return rows
 
-# %% ../nbs/11e_train.ipynb #0487f365
+# %% ../nbs/11e_train.ipynb #8a41e8be
 def encode_rows(
     examples: list[dict], # of one split
     tokenizer,
@@ -62,7 +63,7 @@ def to_dataset(rows: list[Encoded]):
     return datasets.Dataset.from_dict({'input_ids': [list(e.input_ids) for e in rows], 'labels': [list(e.labels) for e in rows],
                                        'length': [len(e.input_ids) for e in rows]})
 
-# %% ../nbs/11e_train.ipynb #78734924
+# %% ../nbs/11e_train.ipynb #10d8333a
 def sharing(
     trainer: type,       # a `transformers.Trainer`
     mode: str = 'auto'   # auto | on | off, as `training.share_prefix`; the batches are always the same
@@ -72,25 +73,37 @@ def sharing(
     class Sharing(trainer):
         def _get_train_sampler(self, train_dataset=None):
             rows = self.train_dataset if train_dataset is None else train_dataset
-            return BatchOrder(rows['input_ids'], rows['labels'], self.batch.order, self.args.data_seed)
+            return BatchOrder(rows['input_ids'], rows['labels'], self.batch.order*world(), self.args.data_seed)
         def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-            with torch.no_grad(): shared = batch_loss(model, inputs) if mode != 'off' and prediction_loss_only else None
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared, None, None)
+            count = self._get_num_items_in_batch([inputs], self.args.device) # of all processes
+            with torch.no_grad(): shared = batch_loss(model, inputs, count) if mode != 'off' and prediction_loss_only else None
+            loss, *rest = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared*world(), None, None)
+            self.held.append(torch.stack([loss.double()*count, count.double()]))
+            return loss, *rest
+        def evaluation_loop(self, *args, metric_key_prefix='eval', **kwargs):
+            self.held = []
+            out = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+            loss, count = self.accelerator.reduce(sum(self.held), 'mean').tolist() # a batch's share of the loss is multiplied by the processes, as in training
+            out.metrics[f'{metric_key_prefix}_loss'] = loss/count
+            return out
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             shared = batch_loss(model, inputs, num_items_in_batch) if mode != 'off' and model.training and not return_outputs else None
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared*world()
     return Sharing
 
-# %% ../nbs/11e_train.ipynb #6a317374
+# %% ../nbs/11e_train.ipynb #62787dc0
 def trainer_class(
     share: str = 'auto' # `training.share_prefix`
 ) -> type:
     "`SFTTrainer` that shares beginnings, stops on a broken loss and goes on from whole checkpoints."
     trl = need('trl', 'train')
-    class Tuner(guarded(metered(resuming(sharing(trl.SFTTrainer, share))))): pass
+    class Tuner(guarded(metered(resuming(sharing(trl.SFTTrainer, share))))):
+        def create_accelerator_and_postprocess(self):
+            super().create_accelerator_and_postprocess()
+            shard_on_cpu(self)
     return Tuner
 
-# %% ../nbs/11e_train.ipynb #c52e8464
+# %% ../nbs/11e_train.ipynb #0ba12b87
 def build_trainer(
     config: Config,
     train: list[Encoded],
@@ -108,15 +121,16 @@ def build_trainer(
     model, adapter, precision = trainable(config, engine)
     args = training_arguments(batch.into(config), folder, precision, bool(validation))
     share, memory = fit_to_memory(args, batch.into(config), engine, model, adapter, train)
-    trainer = trainer_class(share)(model=model, args=args, peft_config=adapter, processing_class=tokenizer,
-        train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
-        callbacks=[history_callback(folder/'history.jsonl', history, quiet, meter := Meter())] + ([live_callback(history)] if watched() and not quiet else []))
+    watched_by = history_callback(folder/'history.jsonl', history, quiet, meter := Meter())
+    trainer = trainer_class(share)(model=model, args=args, peft_config=adapter, processing_class=tokenizer, train_dataset=to_dataset(padded(train, batch.rows)),
+        eval_dataset=to_dataset(padded(sorted(validation, key=lambda e: e.prompt_ids), batch.rows)) if validation else None,
+        callbacks=[watched_by] + ([live_callback(history)] if watched() and not quiet else []))
     trainer.remove_callback(PrinterCallback)
     trainer.memory, trainer.meter, trainer.rows = memory, meter, train
     if not quiet: print(memory, flush=True)
     return trainer.start(batch, identity(config, train, validation)), precision
 
-# %% ../nbs/11e_train.ipynb #919a6390
+# %% ../nbs/11e_train.ipynb #10326484
 def check_batch(
     trainer,
     rows: list[Encoded], # as they were encoded
@@ -128,6 +142,7 @@ def check_batch(
     for ids, seen, mask in zip(batch['input_ids'].tolist(), batch['labels'].tolist(), batch['attention_mask'].tolist()):
         n = sum(mask)
         row = tuple(ids[:n])
+        if list(row) == BLANK.input_ids and not any(l != -100 for l in seen): continue
         if row not in labels: raise AssertionError('the trainer changed the token ids of a row')
         if seen != labels[row] + [-100]*(len(ids)-n): raise AssertionError('the trainer changed the labels of a row')
         if row.count(bos) != 1 or row[0] != bos: raise AssertionError(f'a row holds {row.count(bos)} BOS')
@@ -135,7 +150,7 @@ def check_batch(
     return {'rows': len(batch['input_ids']), 'tokens': int(batch['attention_mask'].sum()), 'padding': int((batch['attention_mask'] == 0).sum()),
             'supervised': int((batch['labels'] != -100).sum())}
 
-# %% ../nbs/11e_train.ipynb #1a87c3a4
+# %% ../nbs/11e_train.ipynb #424b3deb
 @dataclass
 class TrainResult:
     "Where the model is and how it got there."
@@ -181,7 +196,7 @@ def save_trained(
         tokenizer.save_pretrained(partial)
     return folder/'model', adapter
 
-# %% ../nbs/11e_train.ipynb #22ab6a8c
+# %% ../nbs/11e_train.ipynb #64ed8688
 def finetune(
     config: Config,
     train: list[dict],      # examples
@@ -207,8 +222,8 @@ def finetune(
             trainer.selection = select_epochs(trainer, tokenizer, config, [e for e in validation if e['id'] not in set(dropped_held)], folder, quiet)
             return trainer, precision
         trainer, precision = train_through(build, config, rows, folder, begin(folder, identity(config, rows, held), resume))
-        kept = trainer.selection.settle(trainer.model)
-        model_dir, adapter_dir = save_trained(trainer.model, tokenizer, folder, precision.compute, config.model.path)
+        kept, trained = trainer.selection.settle(trainer.model), in_one_piece(trainer, config)
+        model_dir, adapter_dir = save_trained(trained, tokenizer, folder, precision.compute, config.model.path) if leads() else (folder/'model', None)
     shutil.rmtree(folder/'checkpoints.before', ignore_errors=True)
     return TrainResult(model_dir, adapter_dir, history, trainer.seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})',
                        len(rows), trainer.batch.rows, trainer.batch.accumulation, dropped+dropped_held, str(engine), str(trainer.memory), kept)
@@ -217,6 +232,19 @@ def finetune(
 def surroundings(config: Config, folder: Path):
     "What a training needs around it: no telemetry, its trackers, no bars, one order of adding, nobody else in the folder."
     with environment({'HF_HUB_DISABLE_TELEMETRY': '1'}), trackers(config, folder), no_bars(), deterministic(), alone(folder): yield
+
+def in_one_piece(
+    trainer,       # after training
+    config: Config
+): # the model on the process that writes it, None on the others
+    "The trained model, gathered from the processes that hold a part of it each."
+    if not trainer.is_fsdp_enabled: return trainer.model if leads() else None
+    state = trainer.accelerator.get_state_dict(trainer.model)
+    if not leads(): return None
+    model, adapter, _ = trainable(config, 'trl')
+    if adapter is not None: model = need('peft', 'train').get_peft_model(model, adapter)
+    model.load_state_dict(state)
+    return model
 
 def train_through(
     build,                # makes (trainer, Precision) for a `Batch`
@@ -228,7 +256,7 @@ def train_through(
     "Train to the end, with fewer rows at a time where memory does not suffice."
     batch = batch_of(config, checkpoint)
     while True:
-        if checkpoint: write_jsonl(folder/'history.jsonl', read_jsonl(checkpoint/'history.jsonl'))
+        if checkpoint and leads(): write_jsonl(folder/'history.jsonl', read_jsonl(checkpoint/'history.jsonl'))
         try:
             trainer, precision = build(batch)
             check_room(folder, trainer.model, config.training.save_limit)
@@ -236,7 +264,7 @@ def train_through(
             run_trainer(trainer, config, checkpoint)
             return trainer, precision
         except Exception as e:
-            if not out_of_memory(e): raise
+            if not out_of_memory(e) or world() > 1: raise # the others would wait for this one
             trainer, batch = None, batch.smaller()
         free_memory() # outside of the handler, which holds the frames of the failed attempt
         checkpoint = last_good(folder/'checkpoints')
@@ -244,7 +272,7 @@ def train_through(
 
 def run_trainer(trainer, config: Config, checkpoint: Path|None = None) -> None:
     "Train, from `checkpoint` if there is one."
-    seed_everything(config.seed) # looking at a batch has drawn random numbers
+    seed_rank(config.seed) # looking at a batch has drawn random numbers
     try: trainer.train(checkpoint)
     except OSError as e:
         if is_disk_full(e): raise disk_fault(Path(trainer.args.output_dir)/'history', e) from e

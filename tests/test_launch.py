@@ -1,0 +1,66 @@
+"""Two processes train as one does with the same effective batch: adapters and all weights, sharded, and from the workflow notebook."""
+import json
+
+import pytest
+
+import fgnb.train
+from fgnb.config import load_config
+from fgnb.core import read_json
+from fgnb.folder import create_run
+from fgnb.launch import finetune
+from fgnb.runs import run_notebook
+from fgnb.testing import lamps, tiny_gemma
+
+ROWS = lamps(30)
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('launch')/'base'
+    tiny_gemma(folder)
+    return folder
+
+
+def config(base, **values):
+    small = {'model.path': base, 'training.learning_rate': 0.002, 'training.epochs': 2, 'training.gradient_accumulation': 2, 'logging.steps': 1, 'training.share_prefix': "'off'"}
+    return load_config(None, [f'{k.replace("__", ".")}={v}' for k, v in (small | values).items()])
+
+
+def weights(result):
+    from safetensors.torch import load_file
+    return load_file(result.model_dir/'model.safetensors')
+
+
+def largest_gap(one, other) -> float:
+    "The largest relative difference of a weight matrix."
+    assert one.keys() == other.keys()
+    return max(((one[k]-other[k]).norm()/one[k].norm()).item() for k in one)
+
+
+def curve(result): return [r.get('loss', r.get('eval_loss')) for r in result.history]
+
+
+@pytest.mark.parametrize('strategy,lora,rows', [('ddp', True, 19), ('fsdp', False, 23)])
+def test_two_processes_train_as_one(base, tmp_path, monkeypatch, strategy, lora, rows):
+    "Same weights, same losses; the last step of an epoch lacks rows, in the first case so many that one process has none."
+    monkeypatch.setattr(fgnb.train, 'batch_loss', lambda *args: None) # the one process adds in the order of the ordinary forward pass
+    two = finetune(config(base, launch__processes=2, launch__strategy=strategy, lora__enabled=lora, training__batch_size=3), ROWS[:rows], ROWS[23:], tmp_path/'two', quiet=True)
+    one = finetune(config(base, lora__enabled=lora, training__batch_size=6), ROWS[:rows], ROWS[23:], tmp_path/'one', quiet=True)
+    assert two.steps == one.steps == 4 and curve(two)[-1] < curve(two)[0]
+    assert curve(two) == pytest.approx(curve(one), rel=1e-6)
+    assert largest_gap(weights(one), weights(two)) < (1e-6 if strategy == 'ddp' else 1e-5) # fsdp rounds the norm of the gradients otherwise; in float64 both gaps are under 1e-14
+    assert (two.adapter_dir is not None) == lora
+    import transformers
+    transformers.AutoModelForCausalLM.from_pretrained(two.model_dir)
+
+
+def test_workflow_notebook_launches(base, tmp_path):
+    "03_quick_finetune trains in two processes when the run's configuration says so, and prints who trains."
+    (tmp_path/'settings.ini').write_text('[DEFAULT]\nlib_name = fgnb\n', encoding='utf-8')
+    from fgnb.core import project_root
+    for name in ('data', 'nbs'): (tmp_path/name).symlink_to(project_root()/name)
+    run = create_run(load_config('smoke', [f'model.path={base}', 'launch.processes=2', 'training.max_steps=2', 'training.batch_size=2']), tmp_path)
+    done = run_notebook('03_quick_finetune', run, {'overrides': []}, tmp_path)
+    printed = ''.join(o.get('text', '') if isinstance(o.get('text', ''), str) else ''.join(o['text']) for c in read_json(done)['cells'] for o in c.get('outputs', []))
+    assert '2 processes train on' in printed and 'training: 2/2 steps' in printed
+    assert run.metrics['train']['steps'] == 2 and (run/'model'/'model.safetensors').is_file() and not (run/'launch').exists()

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['STRETCH', 'ROOT', 'normed', 'gated', 'linear', 'rotary', 'gemma_layer', 'can_walk']
 
-# %% ../nbs/08be_layers.ipynb #6e010eef
+# %% ../nbs/08be_layers.ipynb #098cc35c
 from typing import Any
 
 from .core import need
 
-# %% ../nbs/08be_layers.ipynb #6d78b51e
+# %% ../nbs/08be_layers.ipynb #5217768a
 STRETCH = 1 << 17 # numbers worked on at once: half a megabyte in float32
 
 def _stretches(x: Any) -> list[slice]:
@@ -52,7 +52,7 @@ def _norm_backward(x, w, inverse, cos, sin, g, trained):
         out[s] = h.mul_(inverse[s])
     return out, dw
 
-# %% ../nbs/08be_layers.ipynb #a3802bca
+# %% ../nbs/08be_layers.ipynb #9587fa2e
 def _functions(made: dict = {}) -> dict:
     "The operations as `torch.autograd.Function`s, made when torch is there."
     if made: return made
@@ -82,20 +82,20 @@ def _functions(made: dict = {}) -> dict:
     made.update(norm=Norm, gate=Gate, adapted=Adapted)
     return made
 
-# %% ../nbs/08be_layers.ipynb #51e9f365
+# %% ../nbs/08be_layers.ipynb #21fca4e2
 def normed(
     norm: Any,           # a norm of Gemma 3, whose weight is kept as a distance from one
-    x: Any,              # [..., heads, d]
-    rotation: tuple|None = None, # cosine and sine, [T, d/2] each, for x [T, heads, d]
+    x: Any,              # [..., heads, d], or [..., d] without a rotation
+    rotation: tuple|None = None, # cosine and sine, [..., d/2] each
     scale: float = 1.0   # of the result
 ) -> Any: # like `x`
     "`x` through the norm, then rotated."
     w = (1.0 + norm.weight.float())*scale
-    cos, sin = (r[:, None] for r in rotation) if rotation else (None, None)
+    cos, sin = (r.reshape(-1, 1, r.shape[-1]) for r in rotation) if rotation else (None, None)
     flat = x.reshape(-1, *x.shape[-2:]) if rotation else x.reshape(-1, 1, x.shape[-1])
     return _functions()['norm'].apply(flat, w, norm.eps, cos, sin).view(x.shape)
 
-# %% ../nbs/08be_layers.ipynb #8732c2a0
+# %% ../nbs/08be_layers.ipynb #88d4885b
 ROOT = 2*(2/3.141592653589793)**.5 # z is doubled
 
 def _logistic(f):
@@ -127,13 +127,13 @@ def _gate_backward(gate, up, g):
     return dgate, dup
 
 def gated(
-    gate: Any, # [T, intermediate]
-    up: Any    # [T, intermediate]
-) -> Any: # [T, intermediate]
+    gate: Any, # [..., intermediate]
+    up: Any    # [..., intermediate]
+) -> Any: # [..., intermediate]
     "`gelu(gate)·up`, the gelu with a tangent."
     return _functions()['gate'].apply(gate, up)
 
-# %% ../nbs/08be_layers.ipynb #234c3ba9
+# %% ../nbs/08be_layers.ipynb #583ffec6
 def _adapted_forward(ctx, x, W, A, B, scale):
     import torch
     W, A, B = (m.to(x.dtype) for m in (W, A, B))
@@ -162,8 +162,8 @@ def _plain_adapter(module: Any) -> str:
 
 def linear(
     module: Any, # a linear layer, maybe with an adapter
-    x: Any       # [T, in]
-) -> Any: # [T, out]
+    x: Any       # [..., in]
+) -> Any: # [..., out]
     "`module(x)`."
     import torch
     auto, name = torch.is_autocast_enabled(x.device.type), _plain_adapter(module)
@@ -171,14 +171,15 @@ def linear(
     if not name or not (auto or module.lora_A[name].weight.dtype == module.base_layer.weight.dtype == dtype): return module(x)
     A, B = module.lora_A[name].weight, module.lora_B[name].weight
     with torch.autocast(x.device.type, enabled=False):
-        return _functions()['adapted'].apply(x.to(dtype), module.base_layer.weight, A.to(dtype), B.to(dtype), module.scaling[name])
+        flat = x.to(dtype).reshape(-1, x.shape[-1])
+        return _functions()['adapted'].apply(flat, module.base_layer.weight, A.to(dtype), B.to(dtype), module.scaling[name]).view(*x.shape[:-1], -1)
 
-# %% ../nbs/08be_layers.ipynb #221fbf43
+# %% ../nbs/08be_layers.ipynb #17603e51
 def rotary(
     config: Any,    # a `Gemma3TextConfig`
     kind: str,      # `sliding_attention` or `full_attention`
-    positions: Any  # [T], whole numbers
-) -> tuple: # cosine and sine, [T, head_dim/2] each, float32
+    positions: Any  # [...], whole numbers
+) -> tuple: # cosine and sine, [..., head_dim/2] each, float32
     "The rotation of every position in layers of this `kind`."
     torch = need('torch', 'train')
     rope, d = config.rope_parameters[kind], config.head_dim
@@ -189,11 +190,11 @@ def rotary(
 def gemma_layer(
     layer: Any,     # a decoder layer of Gemma 3
     config: Any,    # a `Gemma3TextConfig`
-    x: Any,         # [T, hidden]
+    x: Any,         # [..., hidden]
     rotation: tuple, # from `rotary`, at the positions of `x`
-    attend: Any,    # queries (scaled), keys and values [T, heads, head_dim] → [T, heads·head_dim]
+    attend: Any,    # queries (scaled), keys and values [..., heads, head_dim] → [..., heads·head_dim]
     keep: Any = None # tokens whose result is wanted (the last layer); all if not given
-) -> Any: # [T, hidden]
+) -> Any: # [..., hidden]
     "One layer, its attention done by `attend`."
     a, mlp, h = layer.self_attn, layer.mlp, normed(layer.input_layernorm, x)
     heads = lambda t: t.unflatten(-1, (-1, config.head_dim))

@@ -20,7 +20,7 @@ from .folder import Run
 from .format import STOP_IDS
 from .mix import load_splits
 from .monitor import history_callback
-from .prefix import batch_loss
+from .prefix import Shared
 from .split import contamination
 from .tokens import Encoded, check_template, encode_all, load_tokenizer
 
@@ -56,28 +56,32 @@ def to_dataset(rows: list[Encoded]):
 
 # %% ../nbs/11e_train.ipynb #d1872740
 def sharing(
-    trainer: type # a `transformers.Trainer`
+    trainer: type,     # TRL's `SFTTrainer`
+    mode: str = 'auto' # auto | on | off, as `training.share_prefix`
 ) -> type: # one whose batches begin alike and that computes each beginning once
-    "`trainer` with the shared prefix, in training and in validation."
-    torch = need('torch', 'train')
+    "`trainer` with shared beginnings, in training and in validation."
     class Sharing(trainer):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.shared = Shared(self.model, mode)
         def _get_train_sampler(self, train_dataset=None):
             rows = self.train_dataset if train_dataset is None else train_dataset
             return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
-        def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-            with torch.no_grad(): shared = batch_loss(model, inputs) if prediction_loss_only else None
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys) if shared is None else (shared, None, None)
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            shared = batch_loss(model, inputs, num_items_in_batch) if model.training and not return_outputs else None
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) if shared is None else shared
+            inputs = self.shared(inputs)
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            if 'tree' in inputs: self._metrics['train' if self.model.training else 'eval'].pop('entropy', None) # not computed
+            return loss
     return Sharing
 
 # %% ../nbs/11e_train.ipynb #aa521fd3
-def trainer_class() -> type:
+def trainer_class(
+    share: str = 'auto' # `training.share_prefix`
+) -> type:
     "`SFTTrainer` that shares beginnings, stops on a broken loss and writes whole checkpoints only."
     trl = need('trl', 'train')
     from transformers.trainer_utils import rotate_checkpoints
-    class Tuner(sharing(trl.SFTTrainer)):
+    class Tuner(sharing(trl.SFTTrainer, share)):
         staging = None
         def training_step(self, *args, **kwargs):
             loss = super().training_step(*args, **kwargs)
@@ -108,7 +112,7 @@ def build_trainer(
     from transformers import PrinterCallback
     model, precision = load_for_training(config)
     adapter = lora_adapter(config, model)
-    trainer = trainer_class()(
+    trainer = trainer_class(config.training.share_prefix)(
         model=model, args=training_arguments(config, folder, precision, bool(validation)), peft_config=adapter, processing_class=tokenizer,
         train_dataset=to_dataset(train), eval_dataset=to_dataset(sorted(validation, key=lambda e: e.prompt_ids)) if validation else None,
         callbacks=[history_callback(folder/'history.jsonl', history, quiet)])

@@ -66,7 +66,7 @@ def sharing(
             self.shared = Shared(self.model, mode)
         def _get_train_sampler(self, train_dataset=None):
             rows = self.train_dataset if train_dataset is None else train_dataset
-            return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.data_seed)
+            return BatchOrder(rows['input_ids'], rows['labels'], self.args.per_device_train_batch_size, self.args.seed if self.args.data_seed is None else self.args.data_seed)
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             inputs = self.shared(inputs)
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['STRETCH', 'ROOT', 'normed', 'gated', 'linear', 'rotary', 'gemma_layer', 'can_walk']
 
-# %% ../nbs/08be_layers.ipynb #098cc35c
+# %% ../nbs/08be_layers.ipynb #4fbe476a
 from typing import Any
 
 from .core import need
 
-# %% ../nbs/08be_layers.ipynb #5217768a
+# %% ../nbs/08be_layers.ipynb #b0603a73
 STRETCH = 1 << 17 # numbers worked on at once: half a megabyte in float32
 
 def _stretches(x: Any) -> list[slice]:
@@ -52,7 +52,7 @@ def _norm_backward(x, w, inverse, cos, sin, g, trained):
         out[s] = h.mul_(inverse[s])
     return out, dw
 
-# %% ../nbs/08be_layers.ipynb #9587fa2e
+# %% ../nbs/08be_layers.ipynb #ac7a15b5
 def _functions(made: dict = {}) -> dict:
     "The operations as `torch.autograd.Function`s, made when torch is there."
     if made: return made
@@ -82,7 +82,7 @@ def _functions(made: dict = {}) -> dict:
     made.update(norm=Norm, gate=Gate, adapted=Adapted)
     return made
 
-# %% ../nbs/08be_layers.ipynb #21fca4e2
+# %% ../nbs/08be_layers.ipynb #55ebb68c
 def normed(
     norm: Any,           # a norm of Gemma 3, whose weight is kept as a distance from one
     x: Any,              # [..., heads, d], or [..., d] without a rotation
@@ -95,21 +95,21 @@ def normed(
     flat = x.reshape(-1, *x.shape[-2:]) if rotation else x.reshape(-1, 1, x.shape[-1])
     return _functions()['norm'].apply(flat, w, norm.eps, cos, sin).view(x.shape)
 
-# %% ../nbs/08be_layers.ipynb #88d4885b
+# %% ../nbs/08be_layers.ipynb #402bc8e8
 ROOT = 2*(2/3.141592653589793)**.5 # z is doubled
 
 def _logistic(f):
     "σ(2z) of `f`, and the square of `f`."
     import torch
     square = f*f
-    return torch.sigmoid_((square*(ROOT*.044715)).add_(ROOT).mul_(f)), square
+    return torch.add(f.new_tensor(ROOT), square, alpha=ROOT*.044715).mul_(f).sigmoid_(), square
 
 def _gate_forward(gate, up):
     import torch
     out = torch.empty_like(up)
     for s in _stretches(gate):
         f = gate[s].float()
-        out[s] = _logistic(f)[0].mul_(f).mul_(up[s])
+        out[s] = _logistic(f)[0].mul_(f).mul_(up[s].float())
     return out
 
 def _gate_backward(gate, up, g):
@@ -120,10 +120,9 @@ def _gate_backward(gate, up, g):
         f, h = gate[s].float(), g[s].float()
         sigma, square = _logistic(f)
         gelu = f*sigma
-        torch.mul(gelu, h, out=f)
-        dup[s] = f
-        slope = square.mul_(3*ROOT*.044715).add_(ROOT).mul_(gelu).mul_(1 - sigma).add_(sigma) # σ + x·σ·(1-σ)·(2z)'
-        dgate[s] = slope.mul_(h).mul_(up[s])
+        dup[s] = gelu*h
+        slope = torch.add(f.new_tensor(ROOT), square, alpha=3*ROOT*.044715).mul_(gelu) # (2z)'·x·σ
+        dgate[s] = slope.addcmul_(slope, sigma, value=-1).add_(sigma).mul_(h).mul_(up[s].float()) # σ + x·σ·(1-σ)·(2z)'
     return dgate, dup
 
 def gated(
@@ -133,7 +132,7 @@ def gated(
     "`gelu(gate)·up`, the gelu with a tangent."
     return _functions()['gate'].apply(gate, up)
 
-# %% ../nbs/08be_layers.ipynb #583ffec6
+# %% ../nbs/08be_layers.ipynb #7bf76817
 def _adapted_forward(ctx, x, W, A, B, scale):
     import torch
     W, A, B = (m.to(x.dtype) for m in (W, A, B))
@@ -174,7 +173,7 @@ def linear(
         flat = x.to(dtype).reshape(-1, x.shape[-1])
         return _functions()['adapted'].apply(flat, module.base_layer.weight, A.to(dtype), B.to(dtype), module.scaling[name]).view(*x.shape[:-1], -1)
 
-# %% ../nbs/08be_layers.ipynb #17603e51
+# %% ../nbs/08be_layers.ipynb #c72d03bc
 def rotary(
     config: Any,    # a `Gemma3TextConfig`
     kind: str,      # `sliding_attention` or `full_attention`

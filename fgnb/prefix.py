@@ -6,7 +6,7 @@
 __all__ = ['Packed', 'pack', 'plain_model', 'walked', 'tree_hidden', 'teach', 'tree_inputs', 'share', 'Shared', 'Scored',
            'prefix_loss']
 
-# %% ../nbs/08c_prefix.ipynb #b5c32312
+# %% ../nbs/08c_prefix.ipynb #9b749b26
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from .head import head_loss
 from .layers import can_walk, gemma_layer, normed, rotary
 from .tree import Tree, packed, plant, tree_attention, use_tree
 
-# %% ../nbs/08c_prefix.ipynb #53358676
+# %% ../nbs/08c_prefix.ipynb #857993d9
 @dataclass
 class Packed:
     "A batch, each shared beginning once."
@@ -46,7 +46,7 @@ def pack(
     at, target, row = zip(*[(where[n][i], label, n) for n, labels in enumerate(wanted) for i, label in labels])
     return Packed(tree, list(at), list(target), list(row), whole)
 
-# %% ../nbs/08c_prefix.ipynb #37447e45
+# %% ../nbs/08c_prefix.ipynb #9b914f70
 def plain_model(
     model: Any # a causal language model, maybe with adapters
 ) -> Any:
@@ -84,7 +84,7 @@ def tree_hidden(
     if _walks(model): return walked(model, inputs['tree'], keep)
     return model.base_model(**inputs).last_hidden_state[0, keep]
 
-# %% ../nbs/08c_prefix.ipynb #ac87b65c
+# %% ../nbs/08c_prefix.ipynb #3c7ac963
 def _output(made: dict = {}) -> Any:
     "The class of the result, with the counts that TRL's trainer asks for."
     if made: return made['class']
@@ -101,7 +101,8 @@ def _head(plain: Any) -> tuple:
     "Weight, bias, scale and cap of the output layer."
     head, config = plain.get_output_embeddings(), plain.config.get_text_config()
     scale = getattr(config, 'logit_scale', None) or 1.0/(getattr(config, 'logits_scaling', None) or 1.0)
-    return head.weight, {'bias': head.bias, 'scale': scale, 'cap': getattr(config, 'final_logit_softcapping', None)}
+    weight = head.weight.full_tensor() if hasattr(head.weight, 'full_tensor') else head.weight # spread over processes
+    return weight, {'bias': head.bias, 'scale': scale, 'cap': getattr(config, 'final_logit_softcapping', None)}
 
 def teach(
     plain: Any # of transformers, with the attention of `use_tree`
@@ -131,7 +132,7 @@ def tree_inputs(
     torch = need('torch', 'train')
     return packed(batch.tree, device, batch.tokens) | {'label_at': torch.tensor([batch.at], device=device), 'shift_labels': torch.tensor([batch.target], device=device)}
 
-# %% ../nbs/08c_prefix.ipynb #39598b71
+# %% ../nbs/08c_prefix.ipynb #3c5aadf4
 def _ruled_out(model: Any, plain: Any) -> str:
     "Why `model` cannot share, as far as can be seen; empty if nothing speaks against it."
     import torch
@@ -166,7 +167,7 @@ def _tried(plain: Any) -> str:
     allowed = 1e-3 if plain.dtype == torch.float32 else .1
     return next((f'{name}, its scores are others' for name, w in ways.items() if (w - theirs).norm() > allowed*theirs.norm()), '')
 
-# %% ../nbs/08c_prefix.ipynb #bf33af02
+# %% ../nbs/08c_prefix.ipynb #e4181211
 def share(
     model: Any # a causal language model, maybe with adapters
 ) -> str: # why it cannot, empty if it can
@@ -185,7 +186,7 @@ def share(
     if not why: teach(plain)
     return why
 
-# %% ../nbs/08c_prefix.ipynb #443e0463
+# %% ../nbs/08c_prefix.ipynb #e1e0a93c
 class Shared:
     "Packs the batches of one model."
     def __init__(self,
@@ -208,7 +209,7 @@ class Shared:
         rest = {k: v for k, v in inputs.items() if k not in ('input_ids', 'labels', 'attention_mask')}
         return rest | tree_inputs(batch, inputs['input_ids'].device)
 
-# %% ../nbs/08c_prefix.ipynb #f7cfa9e0
+# %% ../nbs/08c_prefix.ipynb #016b99da
 @dataclass
 class Scored:
     "What one group gave."

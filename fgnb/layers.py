@@ -5,13 +5,20 @@
 # %% auto #0
 __all__ = ['STRETCH', 'ROOT', 'normed', 'gated', 'linear', 'rotary', 'gemma_layer', 'can_walk']
 
-# %% ../nbs/08be_layers.ipynb #4fbe476a
+# %% ../nbs/08be_layers.ipynb #3f31dea2
 from typing import Any
 
 from .core import need
 
-# %% ../nbs/08be_layers.ipynb #b0603a73
+# %% ../nbs/08be_layers.ipynb #c1d64582
 STRETCH = 1 << 17 # numbers worked on at once: half a megabyte in float32
+
+def _operation(forward: Any, backward: Any, made: dict = {}) -> Any:
+    "Both ways as one `torch.autograd.Function`, made when torch is there."
+    torch = need('torch', 'train')
+    if forward not in made:
+        made[forward] = type(forward.__name__, (torch.autograd.Function,), {'forward': staticmethod(forward), 'backward': staticmethod(backward)})
+    return made[forward].apply
 
 def _stretches(x: Any) -> list[slice]:
     "Rows of `x` [T, …] in stretches."
@@ -27,8 +34,8 @@ def _turn(f: Any, cos: Any, sin: Any, back: bool) -> Any:
     torch.mul(b, cos, out=second).addcmul_(a, sin, value=-way)
     return out
 
-def _norm_forward(x, w, eps, cos, sin):
-    "Result and inverse root mean squares [T, heads, 1] for x [T, heads, d]."
+def _norm_forward(ctx, x, w, eps, cos, sin):
+    "x [T, heads, d] through the norm, then turned."
     import torch
     out, inverse = torch.empty_like(x), torch.empty(*x.shape[:-1], 1, device=x.device)
     for s in _stretches(x):
@@ -36,11 +43,13 @@ def _norm_forward(x, w, eps, cos, sin):
         torch.rsqrt((f*f).mean(-1, keepdim=True).add_(eps), out=inverse[s])
         f.mul_(inverse[s]).mul_(w)
         out[s] = f if cos is None else _turn(f, cos[s], sin[s], False)
-    return out, inverse
+    ctx.save_for_backward(x, w, inverse, cos, sin)
+    return out
 
-def _norm_backward(x, w, inverse, cos, sin, g, trained):
+def _norm_backward(ctx, g):
     "Gradients of x and w."
     import torch
+    (x, w, inverse, cos, sin), trained = ctx.saved_tensors, ctx.needs_input_grad[1]
     out, dw = torch.empty_like(x), torch.zeros_like(w) if trained else None
     for s in _stretches(x):
         f, h = x[s].float()*inverse[s], g[s].float()
@@ -50,39 +59,9 @@ def _norm_backward(x, w, inverse, cos, sin, g, trained):
         h = h*w
         h.sub_(f.mul_(p.mul_(w).mean(-1, keepdim=True)))
         out[s] = h.mul_(inverse[s])
-    return out, dw
+    return out, dw, None, None, None
 
-# %% ../nbs/08be_layers.ipynb #ac7a15b5
-def _functions(made: dict = {}) -> dict:
-    "The operations as `torch.autograd.Function`s, made when torch is there."
-    if made: return made
-    torch = need('torch', 'train')
-    class Norm(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x, w, eps, cos, sin):
-            out, inverse = _norm_forward(x, w, eps, cos, sin)
-            ctx.save_for_backward(x, w, inverse, cos, sin)
-            return out
-        @staticmethod
-        def backward(ctx, g):
-            x, w, inverse, cos, sin = ctx.saved_tensors
-            return *_norm_backward(x, w, inverse, cos, sin, g, ctx.needs_input_grad[1]), None, None, None
-    class Gate(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, gate, up):
-            ctx.save_for_backward(gate, up)
-            return _gate_forward(gate, up)
-        @staticmethod
-        def backward(ctx, g): return _gate_backward(*ctx.saved_tensors, g)
-    class Adapted(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x, W, A, B, scale): return _adapted_forward(ctx, x, W, A, B, scale)
-        @staticmethod
-        def backward(ctx, g): return _adapted_backward(ctx, g)
-    made.update(norm=Norm, gate=Gate, adapted=Adapted)
-    return made
-
-# %% ../nbs/08be_layers.ipynb #55ebb68c
+# %% ../nbs/08be_layers.ipynb #6317bb0f
 def normed(
     norm: Any,           # a norm of Gemma 3, whose weight is kept as a distance from one
     x: Any,              # [..., heads, d], or [..., d] without a rotation
@@ -93,9 +72,9 @@ def normed(
     w = (1.0 + norm.weight.float())*scale
     cos, sin = (r.reshape(-1, 1, r.shape[-1]) for r in rotation) if rotation else (None, None)
     flat = x.reshape(-1, *x.shape[-2:]) if rotation else x.reshape(-1, 1, x.shape[-1])
-    return _functions()['norm'].apply(flat, w, norm.eps, cos, sin).view(x.shape)
+    return _operation(_norm_forward, _norm_backward)(flat, w, norm.eps, cos, sin).view(x.shape)
 
-# %% ../nbs/08be_layers.ipynb #402bc8e8
+# %% ../nbs/08be_layers.ipynb #9a3220c7
 ROOT = 2*(2/3.141592653589793)**.5 # z is doubled
 
 def _logistic(f):
@@ -104,17 +83,19 @@ def _logistic(f):
     square = f*f
     return torch.add(f.new_tensor(ROOT), square, alpha=ROOT*.044715).mul_(f).sigmoid_(), square
 
-def _gate_forward(gate, up):
+def _gate_forward(ctx, gate, up):
     import torch
+    ctx.save_for_backward(gate, up)
     out = torch.empty_like(up)
     for s in _stretches(gate):
         f = gate[s].float()
         out[s] = _logistic(f)[0].mul_(f).mul_(up[s].float())
     return out
 
-def _gate_backward(gate, up, g):
+def _gate_backward(ctx, g):
     "Gradients of both."
     import torch
+    gate, up = ctx.saved_tensors
     dgate, dup = torch.empty_like(gate), torch.empty_like(up)
     for s in _stretches(gate):
         f, h = gate[s].float(), g[s].float()
@@ -130,9 +111,9 @@ def gated(
     up: Any    # [..., intermediate]
 ) -> Any: # [..., intermediate]
     "`gelu(gate)·up`, the gelu with a tangent."
-    return _functions()['gate'].apply(gate, up)
+    return _operation(_gate_forward, _gate_backward)(gate, up)
 
-# %% ../nbs/08be_layers.ipynb #7bf76817
+# %% ../nbs/08be_layers.ipynb #27607afa
 def _adapted_forward(ctx, x, W, A, B, scale):
     import torch
     W, A, B = (m.to(x.dtype) for m in (W, A, B))
@@ -171,9 +152,9 @@ def linear(
     A, B = module.lora_A[name].weight, module.lora_B[name].weight
     with torch.autocast(x.device.type, enabled=False):
         flat = x.to(dtype).reshape(-1, x.shape[-1])
-        return _functions()['adapted'].apply(flat, module.base_layer.weight, A.to(dtype), B.to(dtype), module.scaling[name]).view(*x.shape[:-1], -1)
+        return _operation(_adapted_forward, _adapted_backward)(flat, module.base_layer.weight, A.to(dtype), B.to(dtype), module.scaling[name]).view(*x.shape[:-1], -1)
 
-# %% ../nbs/08be_layers.ipynb #c72d03bc
+# %% ../nbs/08be_layers.ipynb #0a4ef80e
 def rotary(
     config: Any,    # a `Gemma3TextConfig`
     kind: str,      # `sliding_attention` or `full_attention`

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .config import Config, load_config, to_yaml
 from .core import Fault, FaultError, read_json, read_jsonl, resolve, steady_env, write_json, write_jsonl, write_text
+from .folder import PREEMPTED, Preempted
 
 # %% ../nbs/11f_apart.ipynb #31223a15
 def _watch_parent() -> None:
@@ -53,7 +54,7 @@ def _passing_on(child: subprocess.Popen):
         yield
         return
     def pass_on(number, frame): child.send_signal(number)
-    before = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, 'SIGUSR1') else []))}
     try: yield
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
@@ -94,6 +95,7 @@ def _result(job: Path, code: int, words: str):
     from fgnb.train import TrainResult
     told = read_json(job/'result.json') if (job/'result.json').is_file() else {'error': f'the training process ended with {code}'}
     if 'faults' in told: raise FaultError([Fault(**f) for f in told['faults']], told['title'])
+    if told.get('exit') == PREEMPTED: raise Preempted(told['error'].partition(': ')[2])
     if 'exit' in told: raise SystemExit(told['exit'])
     if told.get('error', '').startswith('KeyboardInterrupt') or code in (-signal.SIGINT, -signal.SIGTERM): raise KeyboardInterrupt('the training process was interrupted')
     if 'error' in told: raise RuntimeError(f'{told["error"]}\nthe last lines of the training process:\n{words}')

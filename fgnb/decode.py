@@ -15,7 +15,9 @@ from .closing import Matchers, check_budget, finish
 from .core import Fault, FaultError, need
 from .format import CONTROL_TOKENS
 from .grammar import Matcher
-from .prefix import gemma_layer, normed, plain_model, prefix_attention, rotary
+from .layers import can_walk, gemma_layer, normed, rotary
+from .prefix import plain_model
+from .tree import plant, tree_attention
 
 # %% ../nbs/09c_decode.ipynb #ab6b4a0d
 def _attend(q, prefix, own, hidden_p, hidden_o):
@@ -59,7 +61,7 @@ class _Rows:
         slots = self.length[:, None] + torch.arange(L, device=device)
         positions, seen = self.P + slots, int((self.length + L).max())
         x = self.model.model.embed_tokens(torch.tensor([list(i)+[0]*(L-len(i)) for i in ids], device=device))
-        kinds = {k: (rotary(self.config, k, positions, x.dtype), self.hidden(positions, seen, k)) for k in set(self.config.layer_types)}
+        kinds = {k: (rotary(self.config, k, positions), self.hidden(positions, seen, k)) for k in set(self.config.layer_types)}
         row = torch.arange(N, device=device)[:, None]
         for i, (kind, layer) in enumerate(zip(self.config.layer_types, self.model.model.layers)):
             def attend(q, k, v):
@@ -146,10 +148,7 @@ def can_decode_fast(
     model: Any # a causal language model
 ) -> str: # why it cannot, empty if it can
     "Whether `Decoder` computes exactly what the model's own forward pass computes."
-    plain = plain_model(model)
-    if type(plain).__name__ != 'Gemma3ForCausalLM': return f'{type(plain).__name__} is not a Gemma 3 text model'
-    if any(r.get('rope_type', 'default') != 'default' for r in plain.config.rope_parameters.values()): return 'positions are scaled'
-    return ''
+    return can_walk(plain_model(model))
 
 class Decoder:
     "A model with the prompt prefixes it has seen."
@@ -167,15 +166,15 @@ class Decoder:
         "Keys and values [P, kv, d] of every layer; computed at the first call only."
         import torch
         if ids not in self.prefixes:
-            config, inner, made = self.model.config, self.model.model, []
+            config, inner, made, tree = self.model.config, self.model.model, [], plant([list(ids)])
             x = inner.embed_tokens(torch.tensor(ids, dtype=torch.long, device=self.model.device))
             positions = torch.arange(len(ids), device=x.device)
             for kind, layer in zip(config.layer_types, inner.layers):
                 window = config.sliding_window if kind == 'sliding_attention' else None
                 def attend(q, k, v):
                     made.append((k, v))
-                    return prefix_attention(q, k, v, window) if ids else q.flatten(-2)
-                x = gemma_layer(layer, config, x, rotary(config, kind, positions, x.dtype), attend)
+                    return (tree_attention(q, k, v, tree, 1.0, window) if ids else q).flatten(-2)
+                x = gemma_layer(layer, config, x, rotary(config, kind, positions), attend)
             self.prefixes[ids] = made
             while len(self.prefixes) > self.keep: del self.prefixes[next(iter(self.prefixes))]
         return self.prefixes[ids]

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from .config import Config, load_config, to_yaml
 from .core import Fault, FaultError, near_path, need, read_json, read_jsonl, shorten, write_json, write_jsonl, write_text
+from .folder import PREEMPTED, Preempted
 from .ranks import join, leads, rank
+from .resume import handing_on
 from .train import TrainResult, finetune as finetune_alone
 
 # %% ../nbs/11f_launch.ipynb #7fde96db
@@ -80,8 +82,9 @@ def _run(command: list[str], env: dict[str, str], log: Path) -> int:
     with log.open('w') as errors:
         process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, encoding='utf-8')
         try:
-            for line in process.stdout: print(line, end='', flush=True)
-            return process.wait()
+            with handing_on(lambda: need('psutil', 'train').Process(process.pid).children()):
+                for line in process.stdout: print(line, end='', flush=True)
+                return process.wait()
         finally:
             process.stdin.close() # the processes hold the other end, and end with it
             process.terminate()
@@ -99,9 +102,12 @@ def worker(
     try:
         orders, rows = read_json(job/'job.json'), [read_jsonl(job/f'{side}.jsonl') for side in ('train', 'validation')]
         join(orders['patience'])
-        result = finetune_alone(load_config(job/'config.yaml'), *rows, job.parent, orders['quiet'] or not leads())
+        result = finetune_alone(load_config(job/'config.yaml'), *rows, job.parent, orders['quiet'] or not leads(), orders['resume'])
         if leads(): write_json(job/'result.json', asdict(result) | {'model_dir': str(result.model_dir), 'adapter_dir': str(result.adapter_dir or '')})
         need('torch', 'train').distributed.destroy_process_group()
+    except Preempted as e:
+        write_text(job/f'preempted-{rank()}', str(e.args[0]))
+        os._exit(PREEMPTED)
     except BaseException as e:
         faults = e.faults if isinstance(e, FaultError) else [Fault(f'{type(e).__name__}: {e}', near_path(job/f'fault-{rank()}.json'), code='process')]
         write_json(job/f'fault-{rank()}.json', {'at': time.time(), 'faults': [asdict(f) for f in faults], 'traceback': traceback.format_exc()})
@@ -146,18 +152,20 @@ def finetune(
     validation: list[dict], # examples; may be empty
     folder: str|Path,       # of the run: checkpoints, history.jsonl, adapter and model go there
     quiet: bool = False,    # show no progress
+    resume: bool = False,   # go on from the newest good checkpoint in `folder`
     patience: int = 1800    # seconds that a process waits for the others before all give up
-) -> TrainResult:
+) -> TrainResult: # raises Preempted (exit code 75) after a SIGTERM, with everything saved
     "`fgnb.train.finetune` in as many processes as `config.launch` asks for."
     n, told = config.launch.processes, processes_line(config)
     if not quiet: print(told, flush=True)
-    if n == 1: return finetune_alone(config, train, validation, folder, quiet)
+    if n == 1: return finetune_alone(config, train, validation, folder, quiet, resume)
     job = Path(folder).absolute()/'launch'
     shutil.rmtree(job, ignore_errors=True)
     write_text(job/'config.yaml', to_yaml(config))
-    write_json(job/'job.json', {'quiet': quiet, 'patience': patience})
+    write_json(job/'job.json', {'quiet': quiet, 'patience': patience, 'resume': resume})
     for side, rows in (('train', train), ('validation', validation)): write_jsonl(job/f'{side}.jsonl', rows)
     if _run(_command(job, n), _surroundings(n), job/'stderr.log') or not (job/'result.json').is_file():
+        if (job/'preempted-0').is_file(): raise Preempted((job/'preempted-0').read_text(encoding='utf-8'))
         raise FaultError(_faults(job, n), f'fault(s) in the {n} processes that train')
     found = read_json(job/'result.json')
     shutil.rmtree(job)

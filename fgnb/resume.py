@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FREE', 'Batch', 'out_of_memory', 'tell_smaller', 'free_memory', 'identity', 'same_training', 'begin', 'batch_of',
-           'alone', 'Preemption', 'progress_of', 'put_back', 'complete', 'restore_callbacks', 'moments', 'keeping',
-           'preempted', 'resuming']
+           'alone', 'Preemption', 'handing_on', 'progress_of', 'put_back', 'complete', 'restore_callbacks', 'moments',
+           'keeping', 'preempted', 'resuming']
 
 # %% ../nbs/08bc_resume.ipynb #5123edd3
 import ctypes, gc, hashlib, os, shutil, signal, sys, threading, time
@@ -17,6 +17,7 @@ from .checkpoints import checkpoints, last_good, rotate, seal, staging, whole
 from .config import Config, flatten, to_dict
 from .core import Fault, FaultError, need, read_json, write_json
 from .folder import Preempted
+from .ranks import anyone, leads, wait
 
 # %% ../nbs/08bc_resume.ipynb #ff2d500b
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ def begin(
     "Where the training begins; says so where that is not the start."
     there = Path(folder)/'checkpoints'
     if not resume:
-        if checkpoints(there):
+        if leads() and checkpoints(there):
             before = there.with_name('checkpoints.before')
             shutil.rmtree(before, ignore_errors=True)
             os.rename(there, before)
             print('training starts anew; the checkpoints that were here are in checkpoints.before until it is done', flush=True)
+        wait()
         return None
     checkpoint = last_good(there)
     if checkpoint is None: print('no good checkpoint; training begins at the start', flush=True)
@@ -143,15 +145,20 @@ def alone(
 
 # %% ../nbs/08bc_resume.ipynb #ccf973d3
 class Preemption:
-    "Listens for SIGTERM in the main thread; `asked` becomes true at the first."
-    def __init__(self): self.asked, self.terms, self.before = False, 0, {}
+    "Listens for SIGTERM in the main thread; `heard` becomes true at the first, `asked` where all processes have taken note."
+    def __init__(self): self.heard, self.asked, self.terms, self.before = False, False, 0, {}
+
+    def agree(self) -> bool:
+        "Whether any process has heard it; asked at the end of a step, so that all stop behind the same one."
+        self.asked = anyone(self.heard)
+        return self.asked
 
     def hear(self, number, frame):
         self.terms += number == signal.SIGTERM
         if self.terms > 1:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
-        self.asked = True
+        self.heard = True
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread(): # no other may set handlers
@@ -161,6 +168,19 @@ class Preemption:
 
     def __exit__(self, *error):
         for name, handler in self.before.items(): signal.signal(getattr(signal, name), handler)
+
+@contextmanager
+def handing_on(
+    trainers # tells the processes that train now, as `psutil.Process` or `subprocess.Popen`
+):
+    "A signal that asks for an end goes to the processes that train, which save first."
+    def hand_on(number, frame):
+        for process in trainers(): process.send_signal(getattr(signal, 'SIGUSR1', signal.SIGTERM))
+    main = threading.current_thread() is threading.main_thread() # no other may set handlers
+    before = {n: signal.signal(getattr(signal, n), hand_on) for n in ('SIGTERM', 'SIGUSR1') if hasattr(signal, n)} if main else {}
+    try: yield
+    finally:
+        for name, handler in before.items(): signal.signal(getattr(signal, name), handler)
 
 # %% ../nbs/08bc_resume.ipynb #9a8bb486
 def progress_of(trainer) -> dict:
@@ -206,7 +226,7 @@ def moments(
     class Moments(transformers.TrainerCallback):
         owed = False
         def on_step_end(self, args, state, control, **kwargs):
-            if trainer.preemption.asked: control.should_save = True
+            if trainer.preemption.agree(): control.should_save = True
             last = control.should_training_stop or float(state.epoch).is_integer()
             self.owed = control.should_save and last
             if self.owed: control.should_save = False

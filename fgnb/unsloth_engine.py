@@ -15,7 +15,7 @@ from pathlib import Path
 from .config import Config
 from .core import Fault, FaultError, need, resolve
 from .memory import Checkpointing, plan_memory
-from .prefix import can_share
+from .prefix import ruled_out
 from .engine import choose_precision, gpu_capability, load_for_training, lora_adapter, model_source
 
 # %% ../nbs/08be_unsloth.ipynb #c5650db1
@@ -162,9 +162,9 @@ def fit_to_memory(
 ) -> tuple[str, Checkpointing]: # (`training.share_prefix` as it can be kept, gradient checkpointing and why)
     "Decide on sharing and checkpointing, and write the latter into `args`."
     t = config.training
-    share = engine == 'trl' and t.share_prefix != 'off' and not can_share(model)
+    share = engine == 'trl' and t.share_prefix != 'off' and not ruled_out(model)
     plan = plan_memory(t.gradient_checkpointing, model, adapter, rows, t.batch_size, 'bfloat16' if args.bf16 else 'float32', share)
-    why = 'the engine unsloth computes every row by itself' if engine == 'unsloth' else f'{plan}, and a step that computes twice shares nothing' if plan.on else ''
+    why = 'the engine unsloth computes every row by itself' if engine == 'unsloth' else ''
     if why and t.share_prefix == 'on':
         raise FaultError([Fault(why, column='training.share_prefix', seen='on', expected='auto or off', code='share')], 'fault in the configuration')
     args.gradient_checkpointing, args.gradient_checkpointing_kwargs = plan.on, {'use_reentrant': False}

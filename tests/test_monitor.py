@@ -13,7 +13,8 @@ from fgnb.format import prompt_completion
 from fgnb.selection import select_epochs
 from fgnb.testing import lamps, tiny_gemma
 from fgnb.tokens import load_tokenizer
-from fgnb.train import build_trainer, encode_rows, finetune
+from fgnb.train import encode_rows, finetune
+from fgnb.trainer import build_trainer
 
 ROWS = lamps(18)
 TRAIN, HELD = ROWS[:12], ROWS[12:]

@@ -186,7 +186,9 @@ def select_epochs(
     rows = thin(validation, config.training.exact_rows, config.seed) if validation else []
     selection = Selection(tokenizer, rows, config, folder, keep, why, quiet, Choice(config.training.early_stop))
     class Epochs(transformers.TrainerCallback, transformers.trainer_callback.ExportableState):
-        def state(self): return {'args': {}, 'attributes': {'best': selection.choice.best, 'waited': selection.choice.waited}}
+        best = property(lambda self: selection.choice.best, lambda self, best: setattr(selection.choice, 'best', best))
+        waited = property(lambda self: selection.choice.waited, lambda self, waited: setattr(selection.choice, 'waited', waited))
+        def state(self): return {'args': {}, 'attributes': {'best': self.best, 'waited': self.waited}}
         def on_train_begin(self, args, state, control, **kwargs):
             selection.begin(state.global_step, state.stateful_callbacks.get('Epochs', {}).get('attributes', {}), state.is_world_process_zero)
         def on_evaluate(self, args, state, control, metrics=None, **kwargs):

@@ -140,12 +140,18 @@ def test_sigterm_saves_and_ends_with_75(straight, base, tmp_path):
 def test_memory_that_really_runs_out(base, tmp_path):
     "An address space too small for sixteen rows at a time: fewer at a time, as many a step, to the end."
     tiny_gemma(tmp_path/'wide', intermediate_size=4096)
-    options = ['lora.enabled=false', 'training.batch_size=16', 'training.max_steps=2']
+    options = ['lora.enabled=false', 'training.batch_size=16', 'training.max_steps=2', 'training.share_prefix=off']
     whole_life(str(tmp_path/'wide'), str(tmp_path/'plenty'), options)
-    whole_life(str(tmp_path/'wide'), str(tmp_path/'tight'), options, 180)
-    plenty, tight = (json.loads((tmp_path/n/'result.json').read_text()) for n in ('plenty', 'tight'))
+    plenty = json.loads((tmp_path/'plenty'/'result.json').read_text())
+    for megabytes in (420, 360, 310, 270, 230, 200): # how much sixteen rows need differs from machine to machine
+        folder = tmp_path/str(megabytes)
+        process = start(str(tmp_path/'wide'), str(folder), options, megabytes)
+        process.join(120)
+        tight = json.loads((folder/'result.json').read_text()) if process.exitcode == 0 else {}
+        if tight.get('batch_size') != 16: break
     assert plenty['batch_size'] == 16 and tight['batch_size'] < 16 and tight['batch_size']*tight['gradient_accumulation'] == 16 and tight['steps'] == 2
-    assert abs(tight['loss']-plenty['loss']) < 1e-4 and 'so that a step keeps its 16 rows' in (tmp_path/'tight'/'said').read_text()
+    assert abs(tight['loss']-plenty['loss']) < 1e-4 and 'so that a step keeps its 16 rows' in (folder/'said').read_text()
+    SECONDS[f'of {megabytes} MB: {tight["batch_size"]} rows at a time'] = 0
 
 
 def fgnb(project: Path, *args: str) -> subprocess.Popen:

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup chromium lab export readme clean
+.PHONY: help demo test setup chromium unsloth lab export readme clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # On a machine without a GPU elsewhere: make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
@@ -39,6 +39,9 @@ chromium:
 	  echo "== no chromium here: trying apt-get install -y chromium (the browser test needs it)"; \
 	  { $(SUDO) timeout 60 apt-get -qq -o Acquire::Retries=0 update && DEBIAN_FRONTEND=noninteractive $(SUDO) timeout 300 apt-get -qq install -y chromium; } >/dev/null 2>&1 \
 	  || echo "== chromium could not be installed: the browser test will be skipped"; }
+
+unsloth: setup ## also the engine unsloth (without its GPU packages where there is no GPU)
+	if command -v nvidia-smi >/dev/null; then python -m pip install -q -c constraints.txt -e ".[unsloth]"; else python -m pip install -q --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9; fi
 
 lab: setup ## open the workflow notebooks in JupyterLab
 	jupyter lab --LabApp.default_url=/lab/tree/nbs/workflows/01_data_preview.ipynb

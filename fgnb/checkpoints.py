@@ -132,7 +132,8 @@ def bytes_needed(
     "Room for the checkpoints and the finished model."
     size = lambda ps: sum(p.numel()*p.element_size() for p in ps)
     trained = [p for p in model.parameters() if p.requires_grad]
-    return (save_limit+1)*(size(trained) + 8*sum(p.numel() for p in trained)) + size(model.parameters())
+    best = 2*size(trained) # the best epoch's weights, written beside those before
+    return (save_limit+1)*(size(trained) + 8*sum(p.numel() for p in trained)) + best + size(model.parameters())
 
 def check_room(
     folder: str|Path, # of the run

@@ -113,7 +113,8 @@ def coverage_matrix(
     return wide.groupby(level=lines, sort=False).min() if level != 'value' else wide
 
 # %% ../nbs/06b_coverage.ipynb #5cea885f
-_FONTS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Source Han Sans SC', 'PingFang SC', 'Hiragino Sans GB', 'Microsoft YaHei', 'SimHei', 'WenQuanYi Zen Hei', 'Arial Unicode MS')
+_FONTS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Source Han Sans SC', 'PingFang SC', 'Hiragino Sans GB', 'Microsoft YaHei', 'SimHei', 'WenQuanYi Zen Hei', 'WenQuanYi Micro Hei',
+          'Arial Unicode MS')
 
 def _labels(names: list, fonts: list[str]) -> list[str]:
     "Names of lines or columns as text that can be drawn with the fonts there are."

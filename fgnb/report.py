@@ -190,6 +190,7 @@ def advice_part(run: Run) -> str:
 
 def confidence_part(run: Run) -> str:
     "Whether its confidence can be trusted, and what asking back would give."
+    _json(run, 'predictions/tuned.jsonl')
     page = confidence_html(run, _splits(run).get('test', []))
     if not page: raise Missing('the replies in predictions/tuned.jsonl have no confidence: they were decoded freely')
     return page

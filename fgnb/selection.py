@@ -172,19 +172,9 @@ def to_trackers(
         if wandb := getattr(callback, '_wandb', None):
             wandb.log({'eval/samples': wandb.Table(columns=list(names), data=[[str(r[n]) for n in names] for r in samples]), 'train/global_step': step})
 
-def select_epochs(
-    trainer: Any,           # gets one more callback
-    tokenizer: Any,
-    config: Config,
-    validation: list[dict], # examples
-    folder: Path,           # of the run
-    quiet: bool = False
-) -> Selection: # `settle` it after the training
-    "Let the weights of every epoch answer, keep the best, stop early."
+def _epochs(trainer: Any, selection: Selection) -> Any: # a `transformers.TrainerCallback`
+    "Asks after every epoch; what it knows goes into the checkpoints."
     transformers = need('transformers', 'train')
-    keep, why = keeping(config, len(validation), trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
-    rows = thin(validation, config.training.exact_rows, config.seed) if validation else []
-    selection = Selection(tokenizer, rows, config, folder, keep, why, quiet, Choice(config.training.early_stop))
     class Epochs(transformers.TrainerCallback, transformers.trainer_callback.ExportableState):
         best = property(lambda self: selection.choice.best, lambda self, best: setattr(selection.choice, 'best', best))
         waited = property(lambda self: selection.choice.waited, lambda self, waited: setattr(selection.choice, 'waited', waited))
@@ -197,7 +187,21 @@ def select_epochs(
             trainer.log(dict(figures))
             if state.is_world_process_zero: _note(trainer, selection, figures, samples, best)
             if selection.choice.stopped: control.should_training_stop = True
-    if rows and config.training.exact_rows and not why.startswith('no process'): trainer.add_callback(Epochs())
+    return Epochs()
+
+def select_epochs(
+    trainer: Any,           # gets one more callback
+    tokenizer: Any,
+    config: Config,
+    validation: list[dict], # examples
+    folder: Path,           # of the run
+    quiet: bool = False
+) -> Selection: # `settle` it after the training
+    "Let the weights of every epoch answer, keep the best, stop early."
+    keep, why = keeping(config, len(validation), trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+    rows = thin(validation, config.training.exact_rows, config.seed) if validation else []
+    selection = Selection(tokenizer, rows, config, folder, keep, why, quiet, Choice(config.training.early_stop))
+    if rows and config.training.exact_rows and not why.startswith('no process'): trainer.add_callback(_epochs(trainer, selection))
     return selection
 
 def _note(trainer: Any, selection: Selection, figures: dict, samples: list[dict], best: bool) -> None:

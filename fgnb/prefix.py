@@ -13,6 +13,7 @@ from typing import Any
 from .core import Fault, FaultError, need
 from .head import head_loss
 from .layers import can_walk, gemma_layer, normed, rotary
+from .ranks import world
 from .tree import Tree, packed, plant, tree_attention, use_tree
 
 # %% ../nbs/08c_prefix.ipynb #f2e4bc91
@@ -29,8 +30,9 @@ def pack(
     input_ids: Any, # [N, T] token ids, padded at the end
     labels: Any,    # [N, T] the token itself where it is supervised, else -100
     mask: Any = None, # [N, T] 1 for tokens, 0 for padding
-    least: int = 32 # common tokens below which rows are not joined
-) -> Packed|None: # None where no label stands, or padding is in the middle
+    least: int = 32, # common tokens below which rows are not joined
+    blank: bool = False # also a batch without a label
+) -> Packed|None: # None where no label stands (unless `blank`), or padding is in the middle
     "The batch as a tree."
     rows, wanted, whole = [], [], 0
     masks = mask.tolist() if mask is not None else [None]*len(input_ids)
@@ -40,7 +42,8 @@ def pack(
         if m is not None and not all(m[:end]): return None
         whole += sum(m) if m is not None else len(ids)
         rows.append(ids[:end]); wanted.append([(i - 1, seen[i]) for i in places])
-    if not any(wanted): return None
+    if not any(wanted):
+        return Packed(plant([ids[:1] for ids in input_ids.tolist()], least), [], [], [], whole) if blank else None
     tree = plant(rows, least)
     where = [tree.where(n) for n in range(len(rows))]
     at, target, row = zip(*[(where[n][i], label, n) for n, labels in enumerate(wanted) for i, label in labels])
@@ -116,11 +119,12 @@ def teach(
     def forward(*args, **kwargs):
         if kwargs.get('tree') is None: return before(*args, **kwargs)
         keep, target, count = kwargs.pop('label_at')[0], kwargs.pop('shift_labels')[0], kwargs.pop('num_items_in_batch', None)
-        hidden = tree_hidden(plain, {k: v for k, v in kwargs.items() if v is not None}, keep)
+        hidden = tree_hidden(plain, {k: v for k, v in kwargs.items() if v is not None}, keep if len(keep) else keep.new_zeros(1))
         weight, rest = _head(plain)
-        loss, _, hits = head_loss(hidden, weight, target, **rest)
+        if len(keep): loss, _, hits = head_loss(hidden, weight, target, **rest)
+        else: loss, hits = hidden.float().sum()*0, keep # nothing to learn, but the other processes wait for gradients
         valid = hits.new_tensor(len(hits), dtype=torch.long)
-        return _output()(loss=loss/(valid if count is None else count), num_correct_tokens=hits.sum(), num_valid_tokens=valid, entropy_sum=loss.new_zeros(()))
+        return _output()(loss=loss/(valid.clamp(min=1) if count is None else count), num_correct_tokens=hits.sum(), num_valid_tokens=valid, entropy_sum=loss.new_zeros(()))
     forward.learned = True
     plain.forward = forward
 
@@ -130,7 +134,8 @@ def tree_inputs(
 ) -> dict: # arguments of a forward pass that `teach` has extended
     "A packed batch for the model."
     torch = need('torch', 'train')
-    return packed(batch.tree, device, batch.tokens) | {'label_at': torch.tensor([batch.at], device=device), 'shift_labels': torch.tensor([batch.target], device=device)}
+    whole = lambda numbers: torch.tensor([numbers], dtype=torch.long, device=device)
+    return packed(batch.tree, device, batch.tokens) | {'label_at': whole(batch.at), 'shift_labels': whole(batch.target)}
 
 # %% ../nbs/08c_prefix.ipynb #e0e331e7
 def ruled_out(
@@ -206,7 +211,7 @@ class Shared:
     ) -> dict: # the same, packed; or `inputs`
         "The batch with each shared beginning once."
         if self.why or 'labels' not in inputs or 'position_ids' in inputs: return inputs
-        batch = pack(inputs['input_ids'], inputs['labels'], inputs.get('attention_mask'))
+        batch = pack(inputs['input_ids'], inputs['labels'], inputs.get('attention_mask'), blank=world() > 1) # all processes have to go the same way
         if batch is None: return inputs
         rest = {k: v for k, v in inputs.items() if k not in ('input_ids', 'labels', 'attention_mask')}
         return rest | tree_inputs(batch, inputs['input_ids'].device)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FREE', 'Batch', 'out_of_memory', 'tell_smaller', 'free_memory', 'identity', 'same_training', 'begin', 'batch_of',
            'alone', 'Preemption', 'handing_on', 'progress_of', 'put_back', 'complete', 'restore_callbacks', 'moments',
-           'keeping', 'preempted', 'resuming']
+           'keeping', 'preempted', 'any_core', 'restoring', 'resuming']
 
 # %% ../nbs/08bc_resume.ipynb #5123edd3
 import ctypes, gc, hashlib, os, shutil, signal, sys, threading, time
@@ -265,13 +265,34 @@ def preempted(step: int) -> Preempted:
     print(told, flush=True)
     return Preempted(told)
 
+@contextmanager
+def any_core():
+    "For the time of the block `torch.load` takes `cpu:0`, as accelerate calls a processor core, for the processor."
+    torch = need('torch', 'train')
+    plain = torch.load
+    def load(*args, map_location=None, **kwargs):
+        return plain(*args, map_location='cpu' if getattr(map_location, 'type', '') == 'cpu' else map_location, **kwargs)
+    torch.load = load
+    try: yield
+    finally: torch.load = plain
+
+def restoring(
+    trainer: type # a `transformers.Trainer`
+) -> type: # one that takes its callbacks and, on any core, its optimizer from a checkpoint
+    "`trainer` that gets back what it had."
+    class Restoring(trainer):
+        def _load_callback_state(self): restore_callbacks(self)
+        def _load_optimizer_and_scheduler(self, checkpoint):
+            with any_core(): super()._load_optimizer_and_scheduler(checkpoint)
+    return Restoring
+
 # %% ../nbs/08bc_resume.ipynb #6061c54e
 def resuming(
     trainer: type # a `transformers.Trainer`
 ) -> type: # one that goes on exactly where a checkpoint was made
     "`trainer` that saves everything and goes on from it; `start` it with its batch and identity."
     if not hasattr(trainer, '_run_epoch'): raise ImportError('to go on exactly needs another transformers: pip install transformers==5.17.0')
-    class Resuming(keeping(trainer)):
+    class Resuming(restoring(keeping(trainer))):
         def start(self, batch: Batch, identity: dict):
             self.batch, self.identity, self.preemption = batch, identity, Preemption()
             self.progress, self.earlier, self.seconds, self.t0 = {}, 0., 0., time.time()
@@ -283,7 +304,6 @@ def resuming(
             try:
                 with self.preemption: return super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, **kwargs)
             finally: self.seconds = self.earlier+time.time()-self.t0
-        def _load_callback_state(self): restore_callbacks(self)
         def _run_epoch(self, **kwargs):
             over = self.progress.get('stopped') or self.state.global_step >= self.state.max_steps
             if self.progress: put_back(self, self.progress)

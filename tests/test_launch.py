@@ -1,12 +1,12 @@
 """Two processes train as one does with the same effective batch: adapters and all weights, sharded, and from the workflow notebook."""
-import json
+import os, signal, threading, time
 
 import pytest
 
-import fgnb.train
+
 from fgnb.config import load_config
 from fgnb.core import read_json
-from fgnb.folder import create_run
+from fgnb.folder import Preempted, create_run
 from fgnb.launch import finetune
 from fgnb.runs import run_notebook
 from fgnb.testing import lamps, tiny_gemma
@@ -63,3 +63,18 @@ def test_workflow_notebook_launches(base, tmp_path):
     printed = ''.join(o.get('text', '') if isinstance(o.get('text', ''), str) else ''.join(o['text']) for c in read_json(done)['cells'] for o in c.get('outputs', []))
     assert '2 processes train on' in printed and 'training: 2/2 steps' in printed
     assert run.metrics['train']['steps'] == 2 and (run/'model'/'model.safetensors').is_file() and not (run/'launch').exists()
+
+
+def test_stopped_together_and_resumed(base, tmp_path):
+    "A signal to the process that started them: both save behind the same step, and end later as if nothing had happened; beginnings are shared, the last batch of one is blank."
+    c = config(base, launch__processes=2, lora__enabled=False, training__batch_size=2, training__gradient_accumulation=1, training__save_steps=2, training__share_prefix='on')
+    def stop():
+        while not (tmp_path/'night'/'checkpoints'/'checkpoint-2').is_dir(): time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+    straight = finetune(c, ROWS[:15], ROWS[20:], tmp_path/'straight', quiet=True)
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(Preempted) as stopped: finetune(c, ROWS[:15], ROWS[20:], tmp_path/'night', quiet=True)
+    assert stopped.value.code == 75 and not (tmp_path/'night'/'model').exists()
+    resumed = finetune(c, ROWS[:15], ROWS[20:], tmp_path/'night', quiet=True, resume=True)
+    assert resumed.history == straight.history and resumed.steps == 8
+    assert (resumed.model_dir/'model.safetensors').read_bytes() == (straight.model_dir/'model.safetensors').read_bytes()

@@ -87,6 +87,7 @@ def _run_child(job: Path, quiet: bool, python: str) -> tuple[int, str]:
 
 def child() -> None:
     "What the fresh process runs."
+    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGINT, signal.default_int_handler) # ignored where a shell began it in the background
     _watch_parent()
     run_job(sys.argv[1])
 

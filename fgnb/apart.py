@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from .config import Config, load_config, to_yaml
-from .core import Fault, FaultError, read_json, read_jsonl, resolve, steady_env, write_json, write_jsonl, write_text
+from .core import Fault, FaultError, own_path, read_json, read_jsonl, resolve, steady_env, write_json, write_jsonl, write_text
 from .folder import PREEMPTED, Preempted
 
 # %% ../nbs/11f_apart.ipynb #31223a15
@@ -61,10 +61,7 @@ def _passing_on(child: subprocess.Popen):
 
 def _child_environment() -> dict[str, str]:
     "This environment, with this `fgnb` first and steady numbers."
-    import fgnb
-    package = str(Path(fgnb.__file__).resolve().parent.parent)
-    paths = [package, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]
-    return os.environ | steady_env() | {'PYTHONPATH': os.pathsep.join(dict.fromkeys(paths)), 'PYTHONUNBUFFERED': '1', 'UNSLOTH_DISABLE_STATISTICS': '1'}
+    return os.environ | steady_env() | {'PYTHONPATH': own_path(), 'PYTHONUNBUFFERED': '1', 'UNSLOTH_DISABLE_STATISTICS': '1'}
 
 def _run_child(job: Path, quiet: bool, python: str) -> tuple[int, str]:
     "Run the job, its lines shown as they come; its exit code and its last words on stderr."

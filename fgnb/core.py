@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fault', 'FaultError', 'shorten', 'project_root', 'resolve', 'near_path', 'tools_beside', 'write_bytes', 'write_text',
-           'write_json', 'write_jsonl', 'read_json', 'read_jsonl', 'seed_everything', 'steady_env', 'no_cycle_search',
-           'need']
+           'write_json', 'write_jsonl', 'read_json', 'read_jsonl', 'seed_everything', 'cores', 'own_path', 'steady_env',
+           'no_cycle_search', 'need']
 
 # %% ../nbs/00_core.ipynb #ccc5311a
 import gc, json, os, random, tempfile
@@ -167,10 +167,19 @@ def seed_everything(seed: int) -> None:
         import torch; torch.manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #765b18f4
+def cores() -> int:
+    "Processor cores this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+def own_path() -> str:
+    "A PYTHONPATH under which another process finds this `fgnb` before any installed one."
+    import fgnb
+    package = str(Path(fgnb.__file__).resolve().parent.parent)
+    return os.pathsep.join(dict.fromkeys([package, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]))
+
 def steady_env() -> dict[str, str]: # name -> value, the user's own where there is one
     "Environment variables under which a process computes the same numbers each time on this machine."
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    fixed = {'OMP_NUM_THREADS': str(threads), 'OMP_DYNAMIC': 'FALSE', 'MKL_DYNAMIC': 'FALSE', 'MKL_CBWR': 'AUTO',
+    fixed = {'OMP_NUM_THREADS': str(cores()), 'OMP_DYNAMIC': 'FALSE', 'MKL_DYNAMIC': 'FALSE', 'MKL_CBWR': 'AUTO',
              'CUBLAS_WORKSPACE_CONFIG': ':4096:8', 'PYTHONHASHSEED': '0', 'TOKENIZERS_PARALLELISM': 'false'}
     return {k: os.environ.get(k, v) for k, v in fixed.items()}
 

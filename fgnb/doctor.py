@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Callable
 
 from .checkpoints import free_space, gigabytes
-from .core import project_root
+from .core import own_path, project_root
 from .coverage import _FONTS
 from .memory import free_memory
 from .unsloth_engine import INSTALL
@@ -137,8 +137,7 @@ def tried(
     seconds: int = 120
 ) -> str: # the last line of its error, empty where it went well
     "Whether some code runs, in a process of its own."
-    package = str(Path(sys.modules['fgnb'].__file__).parent.parent)
-    env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')])), 'UNSLOTH_DISABLE_STATISTICS': '1'}
+    env = os.environ | {'PYTHONPATH': own_path(), 'UNSLOTH_DISABLE_STATISTICS': '1'}
     try: done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, errors='replace', timeout=seconds, env=env)
     except subprocess.TimeoutExpired: return f'no answer within {seconds} s'
     if done.returncode == 0: return ''

@@ -10,7 +10,7 @@ from .core import shorten
 from .findings import FAULTS
 from .lengths import Picture
 from .monitor import plot_history
-from .page import Html, cell, percent, table
+from .page import Html, percent, table
 
 # %% ../nbs/14a_epochs.ipynb #6b25240e
 def loss_picture(

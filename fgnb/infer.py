@@ -107,7 +107,7 @@ def predict(
     grammar: bool = False      # allow only replies that can be read and that fit the row's tools
 ) -> list[str]: # raw replies, in the order of `examples`
     "Let the model answer every row, greedily."
-    return [_text(tokenizer, d) for d in decode_rows(model, tokenizer, examples, max_new_tokens, batch_size, progress, grammar)]
+    return predict_with_confidence(model, tokenizer, examples, max_new_tokens, batch_size, progress, grammar)[0]
 
 def predict_with_confidence(
     model,
@@ -254,10 +254,14 @@ class Caller:
         if self.calibration: answer = replace(answer, confidence=self.calibration(answer.confidence))
         return ask_back(answer) if answer.calls and answer.confidence is not None and answer.confidence < self.ask_below else answer
 
-    def _stream(self, text: str, sampling: Sampling|None) -> Iterator[Decoded]:
+    def _prompt(self, text: str, what: str) -> list[int]: # token ids
+        "The command for the decoder itself; refused where there is none."
         if not self.decoder:
-            raise FaultError([Fault('replies are streamed under a grammar, on a Gemma 3 text model', column='infer.grammar', expected='true', code='choice')], 'fault')
-        prompt = self.tokenizer(prompt_of(self.rows([text])[0]), add_special_tokens=False)['input_ids']
+            raise FaultError([Fault(f'{what} under a grammar, on a Gemma 3 text model', column='infer.grammar', expected='true', code='choice')], 'fault')
+        return self.tokenizer(prompt_of(self.rows([text])[0]), add_special_tokens=False)['input_ids']
+
+    def _stream(self, text: str, sampling: Sampling|None) -> Iterator[Decoded]:
+        prompt = self._prompt(text, 'replies are streamed')
         return self.decoder.stream(prompt, self.decoder.starts.start(self.tools), self.max_new_tokens, sampling)
 
     def stream(self,
@@ -285,10 +289,7 @@ class Caller:
     ) -> Answer:
         "Answer one command."
         if n < 2: return self.batch([text], sampling=sampling)[0]
-        if not self.decoder:
-            raise FaultError([Fault('other replies are found under a grammar, on a Gemma 3 text model', column='infer.grammar', expected='true', code='choice')], 'fault')
-        prompt = self.tokenizer(prompt_of(self.rows([text])[0]), add_special_tokens=False)['input_ids']
-        made = ranked(self.decoder, prompt, self.decoder.starts.start(self.tools), self.max_new_tokens, n)
+        made = ranked(self.decoder, self._prompt(text, 'other replies are found'), self.decoder.starts.start(self.tools), self.max_new_tokens, n)
         first, *others = [as_answer(text, d, self.tokenizer, self.tools) for d in made]
         if self.calibration: others = [replace(o, confidence=self.calibration(o.confidence)) for o in others]
         return self.weigh(replace(first, others=others))

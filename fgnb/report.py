@@ -18,7 +18,7 @@ from .epochs import epochs_table, kept_words, loss_picture, samples_table
 from .evaluate import ALIASES, compare, flips, misses, training_scores
 from .findings import FAULTS, advice_html, failures_html, of_hundred, slices_html
 from .folder import Run
-from .lengths import SPLITS, Picture, blank_axes, plot_totals
+from .lengths import SPLITS, plot_totals
 from .page import PAGE_CSS, Html, bar, cell, interval, percent, table
 from .preview import CSS, counts, view_from_dict
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .config import Config, flatten, load_config, nearest, to_dict, to_yaml
-from .core import Fault, FaultError, near_path, project_root, read_json, resolve, shorten, steady_env, write_text
+from .core import Fault, FaultError, near_path, own_path, project_root, read_json, resolve, shorten, steady_env, write_text
 from .folder import Preempted, Run, create_run, file_hash, open_run, runs_folder, station
 from .preempt import Terminable
 
@@ -41,8 +41,8 @@ def check_files(
 # %% ../nbs/15_runs.ipynb #5856bdc8
 STATIONS = { # station -> (groups of settings that change its result, what it leaves in the run folder, its keys in metrics.json)
     'data': (('data', 'model', 'seed', 'name'), ('data', 'preview.json'), ('rows',)),
-    'train': (('lora', 'training', 'logging', 'launch'), ('history.jsonl', 'checkpoints', 'adapter', 'model'), ('train',)),
-    'infer': (('infer',), ('predictions',), ('base', 'tuned')),
+    'train': (('lora', 'training', 'logging', 'launch'), ('history.jsonl', 'speed.jsonl', 'samples.jsonl', 'checkpoints', 'best', 'adapter', 'model'), ('train',)),
+    'infer': (('infer',), ('predictions', 'calibration.json'), ('base', 'tuned')),
     'export': (('export',), ('gguf', 'exports.json', 'report.html'), ('exports',)),
 }
 
@@ -158,9 +158,7 @@ def check_parameters(
 @contextmanager
 def own_kernel(**env: str):
     "A kernel named `python3` that is this interpreter with this `fgnb`, found before any installed one."
-    import fgnb
-    package = str(Path(fgnb.__file__).resolve().parent.parent)
-    env['PYTHONPATH'] = os.pathsep.join(dict.fromkeys([package, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]))
+    env = {'PYTHONPATH': own_path()} | env
     env = steady_env() | {'FGNB_HEADLESS': '1'} | env # nobody looks on, so nothing is drawn while it trains
     argv = [sys.executable, '-m', 'ipykernel_launcher', '--IPKernelApp.log_level=40', '-f', '{connection_file}']
     spec = {'argv': argv, 'display_name': 'python3', 'language': 'python', 'env': env}

@@ -21,7 +21,7 @@ from .folder import Run
 from .format import STOP_IDS
 from .mix import load_splits
 from .ranks import leads, seed_rank, world
-from .resume import alone, batch_of, begin, free_memory, identity, out_of_memory, tell_smaller
+from .resume import alone, batch_of, begin, release_memory, identity, out_of_memory, tell_smaller
 from .rows import place_of
 from .selection import select_epochs
 from .split import contamination
@@ -178,7 +178,7 @@ def train_through(
         except Exception as e:
             if not out_of_memory(e) or world() > 1: raise # the others would wait for this one
             trainer, batch = None, batch.smaller()
-        free_memory() # outside of the handler, which holds the frames of the failed attempt
+        release_memory() # outside of the handler, which holds the frames of the failed attempt
         checkpoint = last_good(folder/'checkpoints')
         tell_smaller(batch, checkpoint)
 

@@ -249,9 +249,15 @@ class Caller:
         made = decode_rows(self.model, self.tokenizer, self.rows(texts), self.max_new_tokens, self.batch_size, progress, self.grammar, sampling, self.decoder)
         return [self.weigh(as_answer(c, d, self.tokenizer, self.tools)) for c, d in zip(texts, made)]
 
+    def calibrated(self, answer: Answer) -> Answer:
+        "The answer with its confidences, those of the arguments too, brought in line by the run's calibration, if it has one."
+        if not self.calibration: return answer
+        sure = [{k: self.calibration(p) for k, p in call.items()} for call in answer.argument_confidence]
+        return replace(answer, confidence=self.calibration(answer.confidence), argument_confidence=sure)
+
     def weigh(self, answer: Answer) -> Answer:
         "The answer with its calibrated confidence; a call that is too doubtful becomes a question."
-        if self.calibration: answer = replace(answer, confidence=self.calibration(answer.confidence))
+        answer = self.calibrated(answer)
         return ask_back(answer) if answer.calls and answer.confidence is not None and answer.confidence < self.ask_below else answer
 
     def _prompt(self, text: str, what: str) -> list[int]: # token ids
@@ -291,5 +297,4 @@ class Caller:
         if n < 2: return self.batch([text], sampling=sampling)[0]
         made = ranked(self.decoder, self._prompt(text, 'other replies are found'), self.decoder.starts.start(self.tools), self.max_new_tokens, n)
         first, *others = [as_answer(text, d, self.tokenizer, self.tools) for d in made]
-        if self.calibration: others = [replace(o, confidence=self.calibration(o.confidence)) for o in others]
-        return self.weigh(replace(first, others=others))
+        return self.weigh(replace(first, others=[self.calibrated(o) for o in others]))

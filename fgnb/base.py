@@ -18,6 +18,7 @@ from .core import need, read_jsonl, resolve
 from .curriculum import Curriculum, Group, keep_aside
 from .format import STOP_IDS, Call, render, render_call
 from .prefix import prefix_loss
+from .ranks import leave
 from .real import load_rows, source_texts
 from .vocabulary import build_tokenizer
 
@@ -240,8 +241,8 @@ def _work(rank: int, settings: dict, out: str, real: dict|None, meet: str) -> No
     import torch, torch.distributed as dist
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{meet}', rank=rank, world_size=recipe.processes)
-    try: Trainer(recipe, Path(out), rank, real).run()
-    finally: dist.destroy_process_group()
+    Trainer(recipe, Path(out), rank, real).run()
+    leave()
 
 def train_base(
     out: str|Path,           # folder of the model; its tokenizer is built if it is not there

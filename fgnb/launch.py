@@ -13,7 +13,7 @@ from pathlib import Path
 from .config import Config, load_config, to_yaml
 from .core import Fault, FaultError, cores, near_path, need, own_path, read_json, read_jsonl, shorten, write_json, write_jsonl, write_text
 from .folder import PREEMPTED, Preempted
-from .ranks import join, leads, rank
+from .ranks import join, leads, leave, rank
 from .resume import handing_on
 from .train import TrainResult, finetune as finetune_alone
 
@@ -97,7 +97,7 @@ def worker(
         join(orders['patience'])
         result = finetune_alone(load_config(job/'config.yaml'), *rows, job.parent, orders['quiet'] or not leads(), orders['resume'])
         if leads(): write_json(job/'result.json', asdict(result) | {'model_dir': str(result.model_dir), 'adapter_dir': str(result.adapter_dir or '')})
-        need('torch', 'train').distributed.destroy_process_group()
+        leave()
     except Preempted as e:
         write_text(job/f'preempted-{rank()}', str(e.args[0]))
         os._exit(PREEMPTED)

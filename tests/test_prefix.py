@@ -6,6 +6,7 @@ import pytest
 
 torch, transformers = (pytest.importorskip(m) for m in ('torch', 'transformers'))
 from fgnb.prefix import Shared
+from fgnb.ranks import leave
 
 root = Path(__file__).resolve().parent.parent
 SMALL = dict(vocab_size=199, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8, pad_token_id=0)
@@ -72,7 +73,7 @@ def work(rank, meet, out):
     wrapped = torch.nn.parallel.DistributedDataParallel(model)
     wrapped(**shared(batch(some_rows(12)[rank::2])), num_items_in_batch=36).loss.backward()
     if rank == 0: torch.save({n: p.grad*2 for n, p in model.named_parameters()}, out)
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 def batch(rows):

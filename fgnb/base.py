@@ -16,6 +16,7 @@ from typing import Any
 from .config import ACTIVATION
 from .core import need, read_jsonl, resolve
 from .curriculum import Curriculum, Group, keep_aside
+from .engine import bfloat16_on_cpu
 from .format import STOP_IDS, Call, render, render_call
 from .prefix import prefix_loss
 from .ranks import leave
@@ -86,7 +87,7 @@ class Recipe:
     check_minutes: float = 4   # between checks on rows kept aside
     steps: int = 0             # stop after so many steps instead of `minutes`
     start: str = ''            # folder of a model to go on from
-    bf16: bool = True          # products in bfloat16, weights in float32; several times faster where the processor has it
+    bf16: bool|None = None     # products in bfloat16, weights in float32; None: where the processor has it, and is several times faster so
     hidden: int = 192
     layers: int = 6
     intermediate: int = 384
@@ -122,6 +123,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, out: Path, rank: int, real: dict|None):
         torch, transformers = need('torch', 'train'), need('transformers', 'train')
         self.recipe, self.out, self.rank = recipe, out, rank
+        self.bf16 = bfloat16_on_cpu() if recipe.bf16 is None else recipe.bf16
         self.tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(out)
         if recipe.start: self.model = transformers.Gemma3ForCausalLM.from_pretrained(resolve(recipe.start), dtype=torch.float32, attn_implementation='sdpa').train()
         else: self.model = new_model(len(self.tokenizer), recipe.hidden, recipe.layers, recipe.intermediate, recipe.heads, seed=recipe.seed)
@@ -152,7 +154,7 @@ class Trainer:
         for optimizer, lr in self.optimizers:
             for g in optimizer.param_groups: g['lr'] = lr*scale
         kind, *batch = next_batch(self.curriculum, self.tokenizer, self.recipe, progress)
-        with torch.autocast('cpu', torch.bfloat16, enabled=self.recipe.bf16): scored = prefix_loss(self.model, *batch)
+        with torch.autocast('cpu', torch.bfloat16, enabled=self.bf16): scored = prefix_loss(self.model, *batch)
         (scored.loss/500).backward() # of the size of a mean, so that the sum over processes keeps its digits
         self.seen[kind].append((scored.loss.item()/scored.labels.item(), scored.right.float().mean().item()))
         self.gather(scored.labels)

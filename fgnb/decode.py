@@ -148,6 +148,7 @@ def can_decode_fast(
     model: Any # a causal language model
 ) -> str: # why it cannot, empty if it can
     "Whether `Decoder` computes exactly what the model's own forward pass computes."
+    if hasattr(model, 'for_inference'): return 'Unsloth answers with it'
     return can_walk(plain_model(model))
 
 class Decoder:

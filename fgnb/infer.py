@@ -23,15 +23,19 @@ from .progress import Progress
 from .schema import check_arguments, load_tools
 from .tokens import load_tokenizer
 from .engine import choose_precision, gpu_capability, model_source
+from .unsloth_engine import answering
 
 # %% ../nbs/10_infer.ipynb #17556e65
 def load_model(
     path: str|Path,     # a model folder (absolute, or from the project root) or a hub id
-    dtype: str = 'auto' # auto | float32 | bfloat16 | float16
+    dtype: str = 'auto', # auto | float32 | bfloat16 | float16
+    engine: str = 'transformers' # transformers, or unsloth in a process that has not imported transformers yet
 ) -> tuple[Any, Any]: # (model, tokenizer), ready to answer
     "The model in evaluation mode, on the GPU if there is one, and its tokenizer."
-    torch, transformers = need('torch', 'train'), need('transformers', 'train')
-    source, gpu = model_source(path), gpu_capability()
+    source = model_source(path)
+    if engine == 'unsloth': return answering(source, dtype), load_tokenizer(source)
+    if engine != 'transformers': raise FaultError([Fault('no such engine', column='engine', seen=engine, expected='transformers or unsloth', code='engine')], 'fault')
+    torch, transformers, gpu = need('torch', 'train'), need('transformers', 'train'), gpu_capability()
     model_type = transformers.AutoConfig.from_pretrained(source).model_type
     precision = choose_precision(dtype, model_type, False, gpu)
     model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, precision.compute))
@@ -213,7 +217,8 @@ class Caller:
         run: str|Path|Run,                  # a run, its name or folder; a model folder; a hub id
         tools: str|Path|list|None = None,   # default: the run's
         system: str|None = None,            # developer message; default: the run's
-        dtype: str = 'auto'
+        dtype: str = 'auto',
+        engine: str = 'transformers'        # see `load_model`; with unsloth, replies carry no confidence
     ) -> 'Caller':
         "The tuned model of a run with the run's tools and system message, or any other model with the tools given."
         found = find_run(run)
@@ -221,7 +226,7 @@ class Caller:
         if found and not (found/'model'/'config.json').is_file():
             raise FaultError([Fault('this run has no trained model yet', found.name, expected='a run of 03_quick_finetune', code='missing')], 'fault')
         if tools is None and config is None: raise FaultError([Fault('tools are needed beside a model', str(run), expected='tools=…', code='tools')], 'fault')
-        model, tokenizer = load_model(found/'model' if found else run, dtype)
+        model, tokenizer = load_model(found/'model' if found else run, dtype, engine)
         system = system if system is not None else config.data.system if config else ACTIVATION
         limits = {k: getattr(config.infer, k) for k in ('max_new_tokens', 'batch_size', 'grammar', 'ask_below')} if config else {}
         if found: limits['calibration'] = load_calibration(found.path)

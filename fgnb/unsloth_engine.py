@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNSLOTH', 'INSTALL', 'AFTER', 'Engine', 'installed', 'device_name', 'measured', 'engine_faults', 'choose_engine',
-           'start_unsloth', 'unsloth_model', 'trainable', 'fit_to_memory', 'rounded', 'merged_plainly']
+           'start_unsloth', 'unsloth_model', 'answering', 'trainable', 'fit_to_memory', 'rounded', 'merged_plainly']
 
 # %% ../nbs/08be_unsloth.ipynb #7dfc0fd3
 import importlib.metadata, importlib.util, io, json, os, sys
@@ -139,6 +139,18 @@ def unsloth_model(
             model = fast.get_peft_model(model, r=wanted.r, lora_alpha=wanted.lora_alpha, lora_dropout=wanted.lora_dropout, bias=wanted.bias,
                                         target_modules=sorted(wanted.target_modules), use_gradient_checkpointing=False, random_state=config.seed)
     return model, precision
+
+def answering(
+    source: str, # a model folder or a hub id
+    dtype: str   # auto | float32 | bfloat16 | float16
+): # the model in the numbers that `fgnb.infer.load_model` would take
+    "A model out of Unsloth's `FastLanguageModel`, set `for_inference`; replies come from its own `generate`."
+    start_unsloth()
+    torch, config = need('torch', 'train'), need('transformers', 'train').AutoConfig.from_pretrained(source)
+    precision, fast = choose_precision(dtype, config.model_type, False, gpu_capability()), need('unsloth', 'unsloth').FastLanguageModel
+    with redirect_stdout(io.StringIO()):
+        model, _ = fast.from_pretrained(source, max_seq_length=config.max_position_embeddings, dtype=getattr(torch, precision.compute), load_in_4bit=False)
+        return fast.for_inference(model)
 
 def trainable(
     config: Config,

@@ -1,4 +1,8 @@
 """The same training with and without gradient checkpointing and shared beginnings, engine and memory in the result."""
+import json, os, subprocess, sys
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip('torch')
@@ -45,3 +49,20 @@ def test_what_the_engines_cannot_do_is_refused_before_anything_loads(tmp_path):
     with pytest.raises(FaultError, match='need a CUDA GPU') as caught:
         trained(tmp_path/'run', 'no/such-model', 'training.engine=trl', 'model.load_in_4bit=true')
     assert 'model.load_in_4bit=false' in str(caught.value) and not (tmp_path/'run').exists()
+
+
+def answers(engine: str) -> list[str]:
+    "Raw replies of the base model, from a process of its own, as Unsloth has to be imported first."
+    code = """import json, sys
+from fgnb.infer import Caller
+caller = Caller.load('data/base', tools='data/penguin/tools.json', engine=sys.argv[1])
+print(json.dumps([a.text for a in caller.batch(['打开客厅的灯', '跳一下，然后转个圈', 'hello there', 'walk three steps', '往左转'])]))"""
+    root = Path(__file__).resolve().parent.parent
+    made = subprocess.run([sys.executable, '-c', code, engine], cwd=root, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')])})
+    assert made.returncode == 0, made.stderr[-2000:]
+    return json.loads(made.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(find_spec('unsloth') is None, reason='Unsloth is not installed: make unsloth')
+def test_unsloth_answers_alike():
+    assert answers('unsloth') == answers('transformers')

@@ -33,11 +33,19 @@ def _attend(q, prefix, own, hidden_p, hidden_o):
     out = out + (here.reshape(nk, N, g*L, C) @ own[1].permute(2, 0, 1, 3)).view(nk, N, g, L, d)
     return out.permute(1, 3, 0, 2, 4).reshape(N, L, nh*d)
 
+def _window(config, kind: str) -> int:
+    "Tokens that a layer looks back over, itself among them."
+    return config.sliding_window if kind == 'sliding_attention' else 2**40
+
+def _first(config, kind: str, P: int) -> int:
+    "The first of `P` tokens that a layer still sees from behind them."
+    return max(0, P+1-_window(config, kind))
+
 class _Rows:
     "The caches of some rows behind one prefix; each row has its own length."
-    def __init__(self, model, prefix: list[tuple], rows: int, room: int):
+    def __init__(self, model, prefix: list[tuple], P: int, rows: int, room: int):
         import torch
-        self.model, self.config, self.prefix, self.P = model, model.config, prefix, prefix[0][0].shape[0]
+        self.model, self.config, self.prefix, self.P = model, model.config, prefix, P # tokens of the prefix; layers with a window keep its end only
         like = prefix[0][0]
         self.own = [[like.new_zeros(rows, room, *like.shape[1:]) for _ in range(2)] for _ in prefix]
         self.length = torch.zeros(rows, dtype=torch.long, device=like.device)
@@ -47,11 +55,11 @@ class _Rows:
         self.own, self.length = [[t[at] for t in pair] for pair in self.own], self.length[at]
 
     def hidden(self, positions, seen: int, kind: str):
-        "What queries at `positions` [N, L] must not see: of the prefix [N, L, P], of their own row [N, L, seen]."
+        "What queries at `positions` [N, L] must not see: of what is kept of the prefix [N, L, …], of their own row [N, L, seen]."
         import torch
-        window = self.config.sliding_window if kind == 'sliding_attention' else 2**40
-        back = positions[..., None] - torch.arange(self.P+seen, device=positions.device)
-        return ((back < 0) | (back >= window)).split([self.P, seen], -1)
+        window, first = _window(self.config, kind), _first(self.config, kind, self.P)
+        back = positions[..., None] - torch.arange(first, self.P+seen, device=positions.device)
+        return ((back < 0) | (back >= window)).split([self.P-first, seen], -1)
 
     def feed(self, ids: list[list[int]]):
         "Ids that follow in each row, of any number above none → hidden state [N, hidden] at the last one."
@@ -164,16 +172,16 @@ class Decoder:
         self.passes = self.fed = 0 # forward passes behind the prefix, and ids fed in them
 
     def prefix(self, ids: tuple[int, ...]) -> list[tuple]:
-        "Keys and values [P, kv, d] of every layer; computed at the first call only."
+        "Keys and values [P, kv, d] of every layer, as far back as it looks from behind; computed at the first call only."
         import torch
         if ids not in self.prefixes:
             config, inner, made, tree = self.model.config, self.model.model, [], plant([list(ids)])
             x = inner.embed_tokens(torch.tensor(ids, dtype=torch.long, device=self.model.device))
             positions = torch.arange(len(ids), device=x.device)
             for kind, layer in zip(config.layer_types, inner.layers):
-                window = config.sliding_window if kind == 'sliding_attention' else None
+                window, first = config.sliding_window if kind == 'sliding_attention' else None, _first(config, kind, len(ids))
                 def attend(q, k, v):
-                    made.append((k, v))
+                    made.append((k[first:].clone(), v[first:].clone()))
                     return (tree_attention(q, k, v, tree, 1.0, window) if ids else q).flatten(-2)
                 x = gemma_layer(layer, config, x, rotary(config, kind, positions), attend)
             self.prefixes[ids] = made
@@ -208,15 +216,15 @@ class Decoder:
         with torch.inference_mode():
             for head, at in groups.items():
                 replies = [_Reply(prompts[i][len(head):], matchers[i], given[i] if given else [], sampling) for i in at]
-                self._run(replies, self.prefix(head), budget, wide)
+                self._run(replies, head, budget, wide)
                 for i, reply in zip(at, replies): out[i] = reply.result(self.tokenizer, budget)
         return out
 
-    def _run(self, replies: list[_Reply], prefix: list[tuple], budget: int, wide: int) -> None:
+    def _run(self, replies: list[_Reply], head: tuple[int, ...], budget: int, wide: int) -> None:
         "Feed and choose until every reply is at its end or out of budget."
         going = lambda r: not r.matcher.done and len(r.matcher.ids) < budget
         live = [r for r in replies if going(r)]
-        rows = _Rows(self.model, prefix, len(live), max([len(r.next) for r in live], default=0)+2*budget+64)
+        rows = _Rows(self.model, self.prefix(head), len(head), len(live), max([len(r.next) for r in live], default=0)+2*budget+64)
         while live:
             self._step(live, rows, wide)
             if not all(map(going, live)):
@@ -242,7 +250,7 @@ class Decoder:
         head = tuple(prompt[:prompt.index(_END_OF_TURN)+1]) if _END_OF_TURN in prompt[:-1] else ()
         with torch.inference_mode():
             reply = _Reply(prompt[len(head):], matcher, [], sampling)
-            rows = _Rows(self.model, self.prefix(head), 1, len(reply.next)+2*budget+64)
+            rows = _Rows(self.model, self.prefix(head), len(head), 1, len(reply.next)+2*budget+64)
         while not reply.matcher.done and len(reply.matcher.ids) < budget:
             with torch.inference_mode(): self._step([reply], rows, 1)
             yield Decoded(list(reply.matcher.ids), reply.chances, reply.options)

@@ -256,6 +256,11 @@ class Desk(Kept):
         found = self.log.rows(sql, who=self.who, status=status, low=low, high=high)
         return found[0][0] if found else None
 
+    def _busy(self) -> list[int]:
+        "Where others have stood within ten minutes."
+        lately = (datetime.now(timezone.utc)-timedelta(minutes=10)).isoformat()
+        return [n for (n,) in self.log.rows('SELECT item FROM stand WHERE who!=? AND at>?', self.who, lately)]
+
     def next(
         self,
         after: str|None = None # id of the item that one comes from
@@ -263,8 +268,7 @@ class Desk(Kept):
         "The next item to label: the first open one, or the first behind `after` and round again; then what was skipped."
         here = self._number(after) if after is not None else None
         low = self.log.rows('SELECT place FROM item WHERE n=?', here)[0][0] if here else None
-        lately = (datetime.now(timezone.utc)-timedelta(minutes=10)).isoformat()
-        busy = [] if self.blind else [n for (n,) in self.log.rows('SELECT item FROM stand WHERE who!=? AND at>?', self.who, lately)]
+        busy = [] if self.blind else self._busy()
         for but in ([*busy, here or 0], [here or 0], []):
             for status in ('open', 'skipped'):
                 for part in ((low, None), (None, low)) if here and but else ((None, None),):

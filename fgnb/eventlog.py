@@ -17,12 +17,15 @@ from typing import Any, Iterable
 
 from .core import Fault, FaultError
 
-# %% ../nbs/11h_eventlog.ipynb #c3d66a25
+# %% ../nbs/11h_eventlog.ipynb #dee91810
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+
 def pack(
     value: Any # JSON values; a `ValueError` for what is none
 ) -> str|bytes: # the same for the same value
     "`value` as SQLite keeps it: text where it can be, else bytes."
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+    text = _JSON.encode(value)
+    if text.isascii(): return text
     try: text.encode('utf-8')
     except UnicodeEncodeError: return text.encode('utf-8', 'surrogatepass')
     return text

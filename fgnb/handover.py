@@ -70,7 +70,8 @@ def write_labels(
     if path.suffix not in ('.jsonl', '.xlsx'): refuse('not a kind of file that labels are written to', 'a name that ends in .jsonl or .xlsx')
     if not examples: refuse('no labelled row to write', 'at least one label')
     book = path.suffix == '.xlsx'
-    faults = [Fault(f'this row does not fit a sheet: {why}', **place_of(e), column='ID', seen=e['id'], expected='.jsonl', code='out') for e in examples if book and (why := _unfit(e))]
+    faults = [Fault(f'this row does not fit a sheet: {why}', **place_of(e), column='ID', seen=e['id'], expected='.jsonl', code='out')
+              for e in examples if book and (why := _unfit(e))]
     if faults: raise FaultError(faults, 'rows do not fit a sheet; nothing was written')
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.labels.') as aside:

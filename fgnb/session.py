@@ -61,7 +61,8 @@ class _Queue(Desk):
             body = {'calls': [[c.name, c.arguments] for c in as_calls(s.calls)], 'content': s.content, 'confidence': None if s.confidence is None else float(s.confidence)}
             by.setdefault(s.origin, []).append(body)
         try: pack(by)
-        except (TypeError, ValueError, RecursionError) as e: raise FaultError([Fault(f'not JSON: {shorten(str(e))}', str(self.path), column='suggestions', seen=shorten(by), code='json')], 'fault') from None
+        except (TypeError, ValueError, RecursionError) as e:
+            raise FaultError([Fault(f'not JSON: {shorten(str(e))}', str(self.path), column='suggestions', seen=shorten(by), code='json')], 'fault; nothing was kept') from None
         with self.log.write():
             was = [unpack(b) for (b,) in self.log.rows("SELECT body FROM event WHERE item=? AND what='suggest' ORDER BY n", number)]
             was = {b['origin']: b['suggestions'] for b in was}
@@ -87,6 +88,17 @@ class _Queue(Desk):
         number = self._number(id)
         with self.log.write(): self.log.db.execute('INSERT OR REPLACE INTO stand VALUES(?, ?, ?)', (self.who, number, datetime.now(timezone.utc).isoformat()))
         return id
+
+    def take(
+        self,
+        after: str|None = None # as for `next`
+    ) -> Item|None: # None where nothing is left but what others stand at
+        "The next item at which nobody else stands, and stand there: of two people who ask at once, each gets another one."
+        with self.log.write():
+            item = self.next(after)
+            if item and not self.blind and item.number in self._busy(): return None
+            if item: self.here(item.id)
+        return item
 
 # %% ../nbs/11h_session.ipynb #dad46513
 class _Work(_Queue):
@@ -141,7 +153,8 @@ class _Work(_Queue):
 
     def skip(self, id: str) -> None:
         "Leave an item for later; one's own label of it no longer counts."
-        if not self.log.rows("SELECT 1 FROM answer WHERE item=? AND who=? AND kind='skip'", self._number(id), self.who): self._step('skip', id, {})
+        if self.log.rows("SELECT 1 FROM answer WHERE item=? AND who=? AND kind='skip'", self._number(id), self.who): return
+        self._step('skip', id, {})
 
     def flag(self, id: str, on: bool = True) -> None:
         "Mark an item for a second look, or unmark it."
@@ -150,7 +163,8 @@ class _Work(_Queue):
     def comment(self, id: str, text: str) -> None:
         "Say something about an item."
         if not isinstance(text, str) or not text.strip():
-            raise FaultError([Fault('a comment is text', str(self.path), column='comment', seen=shorten(text), expected='some words', code='comment')], 'fault; nothing was written')
+            fault = Fault('a comment is text', str(self.path), column='comment', seen=shorten(text), expected='some words', code='comment')
+            raise FaultError([fault], 'fault; nothing was written')
         self._step('comment', id, {'text': text})
 
     def _turn(self, back: bool) -> Event|None:
@@ -165,7 +179,12 @@ class _Work(_Queue):
         "Do again what was taken back last, if nothing was done since."
         return self._turn(False)
 
-# %% ../nbs/11h_session.ipynb #7d047a08
+# %% ../nbs/11h_session.ipynb #63da6f6d
+def _one_of(**given: tuple[str, tuple[str, ...]]) -> None:
+    "Refuse words that mean nothing."
+    for name, (value, words) in given.items():
+        if value not in words: raise ValueError(f'{name} is {value!r}, not one of {", ".join(words)}')
+
 class Session(_Work):
     "A labelling session in one file; begin with `Session.create`, `open` or `resume`."
     def __repr__(self) -> str: return f'Session({self.path.name!r}, who={self.who!r}{", blind=True" if self.blind else ""}): {self.progress()}'
@@ -177,7 +196,7 @@ class Session(_Work):
         who: str = ''              # only this person's own labels
     ) -> list[dict]: # as `fgnb.data` reads them; `extra` says who labelled them, when and from what
         "The labelled items as rows, in the order of the queue; a `FaultError` names every item that cannot be one."
-        if conflicts not in ('refuse', 'latest', 'leave out') or unfit not in ('refuse', 'leave out'): raise ValueError('conflicts: refuse, latest or leave out; unfit: refuse or leave out')
+        _one_of(conflicts=(conflicts, ('refuse', 'latest', 'leave out')), unfit=(unfit, ('refuse', 'leave out')))
         rows, people, wrong = {}, {}, []
         for i in self.items():
             label = i.labels.get(who) if who else i.label if i.settled else next(reversed(i.labels.values()), None)
@@ -212,7 +231,8 @@ class Session(_Work):
             placed = self._places(rows, notes)
             for row, number in zip(rows, placed):
                 label, comments, _ = taken(row, f'import {name}', who or self.who)
-                if labels is False or labels is None and queued(row): self.suggest(self._id(number), [Suggestion(label.calls, label.content, None, f'wanted in {name}')])
+                if labels is False or labels is None and queued(row):
+                    self.suggest(self._id(number), [Suggestion(label.calls, label.content, None, f'wanted in {name}')])
                 else: first = self._load(number, replace(label, who=who or label.who), comments, first)
         self.notes = notes
         return len(rows)
@@ -224,7 +244,8 @@ class Session(_Work):
             asked = asked_of(row, self.system)
             prompt = digest(prompt_of(asked, self.system))
             same = self.log.rows('SELECT n, prompt FROM item WHERE id=?', pack(row['id'])) or self.log.rows('SELECT n, prompt FROM item WHERE prompt=? ORDER BY n LIMIT 1', prompt)
-            if same and same[0][1] != prompt: faults.append(Fault('this id is that of another command', **place_of(row), column='id', seen=row['id'], expected='an id of its own', code='id'))
+            if same and same[0][1] != prompt:
+                faults.append(Fault('this id is that of another command', **place_of(row), column='id', seen=row['id'], expected='an id of its own', code='id'))
             elif same: notes.append(Fault('in the session already', **place_of(row), seen=row['id'], code='known'))
             extra = taken(row, '')[2]
             body = asked | {k: v for k in ('id', *KNOWN, 'source') if (v := row.get(k))} | ({'extra': extra} if extra else {})

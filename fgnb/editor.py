@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['search_tools', 'Draft', 'Editor']
 
-# %% ../nbs/11l_editor.ipynb #69e6b14c
+# %% ../nbs/11l_editor.ipynb #424bd856
 import re
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,10 +15,13 @@ from rapidfuzz import fuzz
 
 from .config import ACTIVATION
 from .core import Fault, FaultError, shorten
+from .data import command
 from .fields import Field, fields, put, read_text, show_value, take_out
 from .format import Call, check_text, prompt_completion, same_value
+from .labels import Label
+from .lexicon import language
+from .nocall import REFUSALS
 from .schema import check_arguments, suggest, tool_names
-from .session import Label
 
 # %% ../nbs/11l_editor.ipynb #064c847f
 def _split_name(name: str) -> str:
@@ -57,7 +60,7 @@ def search_tools(
     ranked = [(rank(t), i) for i, t in enumerate(tools)] if words else [(0, i) for i in range(len(tools))]
     return [tools[i] for r, i in sorted(ranked) if r < 9]
 
-# %% ../nbs/11l_editor.ipynb #bf54272c
+# %% ../nbs/11l_editor.ipynb #31f29332
 @dataclass
 class Draft:
     "One call while it is written."
@@ -70,10 +73,11 @@ class Editor:
     "One answer and everything that can be done to it."
     def __init__(self,
         tools: list[dict],         # OpenAI shape
-        command: str = '',         # what is answered
-        system: str = ACTIVATION   # developer message of the prompt; empty for none
+        prompt: str|list[dict] = '', # the command, or the messages up to it
+        system: str = ACTIVATION   # developer message before a command; empty for none
     ):
-        self.tools, self.command, self.system = tools, command, system
+        before = [{'role': 'developer', 'content': system}] if system else []
+        self.tools, self.prompt = tools, [*before, {'role': 'user', 'content': prompt}] if isinstance(prompt, str) else prompt
         self._tools = dict(zip(tool_names(tools), tools))
         self.load([])
 
@@ -238,23 +242,27 @@ class Editor:
     def messages(self) -> list[dict]:
         "The row that this answer makes."
         called = [{'type': 'function', 'function': {'name': d.name, 'arguments': d.arguments}} for d in self.calls]
-        answer = {'role': 'assistant', 'tool_calls': called} if self.kind == 'call' else {'role': 'assistant', 'content': self.content}
-        return [*([{'role': 'developer', 'content': self.system}] if self.system else []), {'role': 'user', 'content': self.command}, answer]
+        return [*self.prompt, {'role': 'assistant', 'tool_calls': called} if self.kind == 'call' else {'role': 'assistant', 'content': self.words}]
+
+    @property
+    def words(self) -> str:
+        "What is said in place of a call; where nothing was written the usual words for what cannot be done."
+        return self.content if self.content.strip() or self.kind != 'no-call' else REFUSALS[language(command({'messages': self.prompt}))][0]
 
     @property
     def rendered(self) -> str:
         "The reply as it would be trained; empty while there is none."
-        if self.kind == 'call' and not self.calls or self.kind != 'call' and not self.content: return ''
+        if not (self.calls if self.kind == 'call' else self.words): return ''
         try: return prompt_completion(self.messages, self.tools)[1]
         except FaultError: return ''
 
     @property
     def faults(self) -> list[Fault]:
         "Everything that the reader of the data would refuse, at the place where it stands."
-        said = [{'role': 'user', 'content': self.command}, self.messages[-1]]
-        places = {'messages[0].content': 'prompt', 'messages[1].content': 'reply'}
-        found = [Fault(f.message, column=places.get(f.column, 'args'), seen=f.seen, expected=f.expected, code=f.code) for f in check_text(said)]
-        if self.kind != 'call': return found + ([] if self.content.strip() else [Fault('no words yet', column='reply', expected='the answer in words', code='empty-cell')])
+        last = f'messages[{len(self.prompt)}]'
+        place = lambda column: 'prompt' if not column.startswith(last) else 'reply' if self.kind != 'call' else 'args'
+        found = [Fault(f.message, column=place(f.column), seen=f.seen, expected=f.expected, code=f.code) for f in check_text(self.messages)]
+        if self.kind != 'call': return found + ([] if self.words.strip() else [Fault('no words yet', column='reply', expected='the question', code='empty-cell')])
         if not self.calls: found.append(Fault('no function yet', column='tool', expected='a function, or an answer in words', code='empty-cell'))
         for i, d in enumerate(self.calls): found += self._call_faults(d, 'args' if len(self.calls) == 1 else f'args.{i+1}')
         return found

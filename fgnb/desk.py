@@ -15,7 +15,7 @@ from .label_keys import WORDS
 from .labels import Suggestion
 from .session import Session
 
-# %% ../nbs/11m_desk.ipynb #7113f053
+# %% ../nbs/11m_desk.ipynb #8f3ca980
 class Desk:
     "A person's place in a session: the item at hand, its answer as it is written, and what becomes of it."
     def __init__(self,
@@ -26,6 +26,7 @@ class Desk:
         self.session, self.lang, self.own = session, lang if lang in WORDS else 'en', own
         self.item, self.editor, self.notice, self.help = None, Editor(session.tools), '', False
         self.keys, self.kept, self.pressed = 0, 0, 0  # keys of all kept labels, how many those are, keys since the last
+        self.taken, self.origin = 0, 'by hand'        # which suggestion is in the form, and where its answer came from
         self.trail: list[str] = []                    # items shown before, for going back
         self.said: dict[str, Counter] = {'no-call': Counter(), 'ask': Counter()}
         self._to(self.stopped())
@@ -56,7 +57,7 @@ class Desk:
     def reset(self) -> None:
         "The form as it was when the item was shown: its label, else the first suggestion, else empty."
         self._clean()
-        self.origin = 'by hand'
+        self.taken, self.origin = 0, 'by hand'
         label = self.item.label if self.own else None
         if label: self.editor.load(label.calls, label.content, label.kind); self.origin = label.origin
         elif self.suggestions: self.edit(1)
@@ -69,8 +70,9 @@ class Desk:
         "Put suggestion `k` into the form."
         if not 1 <= k <= len(self.suggestions): return
         s = self.suggestions[k-1]
-        self.editor.load(s.calls, s.content)
-        self.origin = f'suggestion {k}' + (f' of {s.origin}' if s.origin else '')
+        self.editor.load(s.calls, s.content, s.kind)
+        place = [x for x in self.suggestions if x.origin == s.origin].index(s) + 1
+        self.taken, self.origin = k, f'suggestion {place}' + (f' of {s.origin}' if s.origin else '')
         self._clean()
 
     def take(self, k: int) -> None:

@@ -60,7 +60,7 @@ def search_tools(
     ranked = [(rank(t), i) for i, t in enumerate(tools)] if words else [(0, i) for i in range(len(tools))]
     return [tools[i] for r, i in sorted(ranked) if r < 9]
 
-# %% ../nbs/11l_editor.ipynb #31f29332
+# %% ../nbs/11l_editor.ipynb #d1663e1d
 @dataclass
 class Draft:
     "One call while it is written."
@@ -273,7 +273,8 @@ class Editor:
         typed = [Fault(wrong, column='.'.join(map(str, (place, *path))), seen=shorten(text), expected='the value in the form the field wants', code='unread')
                  for path, (text, wrong) in d.unread.items()]
         there = {f.column for f in typed}
-        found = [Fault(m, column=f'{place}.{path}'.rstrip('.'), seen=seen, expected=wanted, code='arguments') for path, m, seen, wanted in check_arguments(self._tools[d.name], d.arguments)]
+        found = [Fault(m, column=f'{place}.{path}'.rstrip('.'), seen=seen, expected=wanted, code='arguments')
+                 for path, m, seen, wanted in check_arguments(self._tools[d.name], d.arguments)]
         return typed + [f for f in found if f.column not in there]
 
     def to_label(self,

@@ -14,7 +14,7 @@ from typing import Any
 from .core import shorten
 from .schema import check_arguments, follow
 
-# %% ../nbs/11l_fields.ipynb #fddcc4ef
+# %% ../nbs/11l_fields.ipynb #b0dae263
 KINDS = ('choice', 'chips', 'boolean', 'integer', 'number', 'text', 'list', 'object', 'json')
 
 def plain_schema(
@@ -29,8 +29,9 @@ def plain_schema(
     if not isinstance(schema, dict): return {}
     for part in schema.get('allOf') or []:
         part = plain_schema(part, root)
-        both = {k: {**part[k], **schema.get(k, {})} for k in ('properties',) if k in part} | ({'required': [*part['required'], *schema.get('required', [])]} if 'required' in part else {})
-        schema = {**part, **schema, **both}
+        if 'properties' in part: schema = schema | {'properties': {**part['properties'], **schema.get('properties', {})}}
+        if 'required' in part: schema = schema | {'required': [*part['required'], *schema.get('required', [])]}
+        schema = {**part, **schema}
     return schema
 
 def _types(schema: dict) -> list[str]:
@@ -43,7 +44,10 @@ def options_of(
 ) -> tuple[list[dict], bool]: # (what it may be, null aside; whether it may be null)
     "The ways in which a place can be filled; usually one."
     for key in ('anyOf', 'oneOf'):
-        if schema.get(key): ways = [plain_schema({**{k: v for k, v in schema.items() if k in ('description', 'title')}, **plain_schema(s, root)}, root) for s in schema[key]]; break
+        if not schema.get(key): continue
+        said = {k: v for k, v in schema.items() if k in ('description', 'title')}
+        ways = [said | plain_schema(s, root) for s in schema[key]]
+        break
     else: ways = [schema | {'type': t} for t in types] if len(types := _types(schema)) > 1 and 'enum' not in schema else [schema]
     real = [w for w in ways if _types(w) != ['null'] and not ('const' in w and w['const'] is None)]
     return real or ways, len(real) < len(ways) or schema.get('nullable') is True or 'enum' not in schema and 'null' in _types(schema)
@@ -88,7 +92,7 @@ def read_text(
     try: return json.loads(text, parse_constant=refuse), ''
     except (ValueError, RecursionError): return None, 'not JSON'
 
-# %% ../nbs/11l_fields.ipynb #3caa1066
+# %% ../nbs/11l_fields.ipynb #9960d0fa
 @dataclass(frozen=True)
 class Field:
     "One place among the arguments: what may stand there, and what does."
@@ -99,7 +103,7 @@ class Field:
     required: bool = False
     nullable: bool = False
     description: str = ''
-    choices: tuple = ()       # values of a `choice`, or of the members of `chips`
+    choices: tuple = ()       # values of a `choice` or a `boolean`, or of the members of `chips`
     low: float|int|None = None  # least value, or least length of a list
     high: float|int|None = None
     options: tuple[str, ...] = () # names of the ways to fill it, where there are several
@@ -143,7 +147,7 @@ def make_field(
     if at is None: at = next((i for i, w in enumerate(ways) if given and _fits(value, w, root)), 0) if len(ways) > 1 else 0
     way = plain_schema(ways[at], root)
     kind = kind_of(way, root)
-    pool = plain_schema(way.get('items'), root).get('enum') if kind == 'chips' else way.get('enum') or ([way['const']] if 'const' in way else [])
+    pool = plain_schema(way.get('items'), root).get('enum') if kind == 'chips' else way.get('enum') or ([way['const']] if 'const' in way else [True, False] if kind == 'boolean' else [])
     names = tuple(str(w.get('title') or kind_of(w, root)) for w in ways) if len(ways) > 1 else ()
     words = str(way.get('description') or schema.get('description') or way.get('title') or schema.get('title') or '')
     low, high = _bounds(way, kind)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEYS', 'PRESSED', 'FIELD_KEYS', 'CHOICE_KEYS', 'WORDS', 'legible', 'marked']
 
-# %% ../nbs/11m_label_keys.ipynb #b0634a14
+# %% ../nbs/11m_label_keys.ipynb #28fd8654
 import unicodedata
 
 #: action -> (keys, English, Chinese), in the order of the help
@@ -36,18 +36,24 @@ KEYS = {
     'help': ('?', 'this list', '本列表'),
     'leave': ('Esc', 'leave a field, a search or this list', '离开输入框、搜索或本列表')}
 #: plain key -> action, outside of fields
-PRESSED = {'Enter': 'save', 't': 'pick', '/': 'pick', '+': 'add', '=': 'add', '-': 'remove', 'n': 'no_call', 'q': 'ask', 'x': 'skip', 'v': 'flag', 'c': 'comment', 'z': 'undo', 'y': 'redo',
-           'b': 'back', 'o': 'jump', 'r': 'reset', 'u': 'language', '?': 'help', '？': 'help', 'Escape': 'leave'}
+PRESSED = {'Enter': 'save', 't': 'pick', '/': 'pick', '+': 'add', '=': 'add', '-': 'remove', 'n': 'no_call', 'q': 'ask', 'x': 'skip', 'v': 'flag', 'c': 'comment',
+           'z': 'undo', 'y': 'redo', 'b': 'back', 'o': 'jump', 'r': 'reset', 'u': 'language', '?': 'help', '？': 'help', 'Escape': 'leave'}
 FIELD_KEYS, CHOICE_KEYS = 'asdfghjklweipm', '1234567890abcdefghijklmnopqrstuvwxyz'
 
-# %% ../nbs/11m_label_keys.ipynb #ff3b828b
+# %% ../nbs/11m_label_keys.ipynb #417d1c24
 WORDS = {
-    'en': {'suggestions': 'Suggestions', 'none': 'no suggestions: write the answer', 'answer': 'Answer', 'call': 'call', 'no-call': 'no call', 'ask': 'ask back', 'function': 'function', 'more': 'more',
-           'preview': 'What will be trained', 'faults': 'To mend', 'fine': 'fits the schema', 'find': 'find a function: name, meaning, 中文', 'nothing': 'nothing found', 'words': 'the answer in words',
-           'question': 'the question', 'labelled': 'labelled', 'skipped': 'skipped', 'flagged': 'flagged', 'left': 'left', 'each': 's each', 'keys': 'keys each', 'done': 'Everything is labelled.',
-           'comment': 'a comment; Enter keeps it', 'jump': 'number or id', 'required': 'needed', 'null': 'null', 'yes': 'yes', 'no': 'no', 'add': 'add', 'unknown': 'not in the schema', 'help': 'keys',
-           'mark': 'mark words of the command to put them into a field', 'kept': 'kept', 'quick': 'too quick: that key was meant for the item before', 'nobody': 'nothing to undo', 'open': 'open', 'save': 'keep',
-           'skip': 'later', 'flag': 'flag', 'undo': 'undo', 'back': 'back', 'language': '中文', 'before': 'labelled before', 'no_item': 'no such item', 'choose': 'choose …', 'focus': 'click here to use the keys',
+    'en': {'suggestions': 'Suggestions', 'none': 'no suggestions: write the answer', 'answer': 'Answer', 'call': 'call', 'no-call': 'no call', 'ask': 'ask back',
+           'function': 'function', 'more': 'more',
+           'preview': 'What will be trained', 'faults': 'To mend', 'fine': 'fits the schema', 'find': 'find a function: name, meaning, 中文',
+           'nothing': 'nothing found', 'words': 'the answer in words',
+           'question': 'the question', 'labelled': 'labelled', 'skipped': 'skipped', 'flagged': 'flagged', 'left': 'left', 'each': 's each', 'keys': 'keys each',
+           'done': 'Everything is labelled.',
+           'comment': 'a comment; Enter keeps it', 'jump': 'number or id', 'required': 'needed', 'null': 'null', 'yes': 'yes', 'no': 'no', 'add': 'add',
+           'unknown': 'not in the schema', 'help': 'keys',
+           'mark': 'mark words of the command to put them into a field', 'kept': 'kept', 'quick': 'too quick: that key was meant for the item before',
+           'nobody': 'nothing to undo', 'open': 'open', 'save': 'keep',
+           'skip': 'later', 'flag': 'flag', 'undo': 'undo', 'back': 'back', 'language': '中文', 'before': 'labelled before', 'no_item': 'no such item',
+           'choose': 'choose …', 'focus': 'click here to use the keys',
            'redone': 'nothing to redo', 'first': 'this is the first item'},
     'zh': {'suggestions': '建议', 'none': '没有建议：请填写答案', 'answer': '答案', 'call': '调用', 'no-call': '不调用', 'ask': '反问', 'function': '函数', 'more': '更多',
            'preview': '将用于训练的文本', 'faults': '需要修正', 'fine': '符合参数定义', 'find': '搜索函数：名称、含义、English', 'nothing': '没有找到', 'words': '用文字回答',

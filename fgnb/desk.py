@@ -15,7 +15,7 @@ from .label_keys import WORDS
 from .labels import Suggestion
 from .session import Session
 
-# %% ../nbs/11m_desk.ipynb #8f3ca980
+# %% ../nbs/11m_desk.ipynb #2724adfa
 class Desk:
     "A person's place in a session: the item at hand, its answer as it is written, and what becomes of it."
     def __init__(self,
@@ -55,13 +55,15 @@ class Desk:
         "For what a view adds to an item."
 
     def reset(self) -> None:
-        "The form as it was when the item was shown: its label, else the first suggestion, else empty."
+        "The form as it was when the item was shown: its label, else the first suggestion, else empty; an only function is chosen already."
         self._clean()
         self.taken, self.origin = 0, 'by hand'
         label = self.item.label if self.own else None
         if label: self.editor.load(label.calls, label.content, label.kind); self.origin = label.origin
         elif self.suggestions: self.edit(1)
-        else: self.editor.load([])
+        else:
+            self.editor.load([])
+            if len(self.session.tools) == 1: self.editor.pick(self.session.tools[0]['function']['name'])
 
     @property
     def suggestions(self) -> list[Suggestion]: return list(self.item.suggestions)[:9] if self.item else []

@@ -16,12 +16,12 @@ from .label_view import label_widget, view_of
 from .lexicon import language
 from .nocall import REFUSALS
 
-# %% ../nbs/11m_label.ipynb #83f039b2
+# %% ../nbs/11m_label.ipynb #dadc8913
 class Labeler(Desk):
     "A desk that is worked with keys: `press('1')` takes the first suggestion."
     def _clean(self) -> None:
         "What belongs to one item only."
-        self.active, self.cursor, self.picker, self.box, self.words = None, None, None, '', False
+        self.active, self.cursor, self.picker, self.box, self.boxed, self.words, self.fresh = None, None, None, '', '', False, True
 
     def proposals(self) -> list[str]:
         "Words for an answer without a call: those of the suggestions, those used before, and a plain one."
@@ -45,7 +45,7 @@ class Labeler(Desk):
 
     def activate(self, path: tuple|None) -> None:
         "Go to a field; the cursor of a list stands at its last member."
-        self.active = tuple(path) if path is not None else None
+        self.active, self.fresh = tuple(path) if path is not None else None, True
         f = self.field()
         self.cursor = len(f.value)-1 if f and f.kind == 'chips' and isinstance(f.value, list) and f.value else None
 
@@ -63,7 +63,7 @@ class Labeler(Desk):
         action = PRESSED.get(key)
         if self.help: self.help = False; return
         if self.item is None and action not in ('undo', 'redo', 'back', 'jump', 'language', 'help', 'leave'): return
-        if self.active is not None and not shift and self._choose(key): return
+        if self._typed(key) or self.active is not None and not shift and self._choose(key): return
         if key in '123456789': return self._digit(int(key), shift)
         if key in ('ArrowDown', 'ArrowUp', 'Tab'): return self._walk(-1 if key == 'ArrowUp' or key == 'Tab' and shift else 1)
         if key in ('ArrowLeft', 'ArrowRight'): return self._along(-1 if key == 'ArrowLeft' else 1, shift)
@@ -71,6 +71,23 @@ class Labeler(Desk):
         if key in '[]{}': return self._calls(key)
         if key in FIELD_KEYS: return self._to_field(FIELD_KEYS.index(key))
         if action: getattr(self, f'do_{action}')()
+
+    def _typed(self, key: str) -> bool:
+        "A character that was meant for a text, pressed before the browser had brought the cursor there; whether it was one."
+        if self.picker is None and not self.box and self.active is None: return False
+        back, one = key == 'Backspace', len(key) == 1
+        grown = lambda text: text[:-1] if back else text + key
+        if self.picker is not None or self.box:
+            if self.picker is not None and (back or one): self.picker |= {'query': grown(self.picker['query']), 'at': 0}
+            elif back or one: self.boxed = grown(self.boxed)
+            elif key == 'Enter': self.on_found({}) if self.picker is not None else self.on_box({'text': self.boxed})
+            return key != 'Escape'
+        f = self.field()
+        if not (one or back and not self.fresh) or self.active != ('words',) and (f is None or f.kind not in ('text', 'integer', 'number', 'json', 'unknown')): return False
+        if f is None: self.editor.content = grown('' if self.fresh else self.editor.content)
+        else: self.editor.type_in(f.path, grown('' if self.fresh else self.editor.text(f)))
+        self.fresh = False
+        return True
 
     def _digit(self, k: int, shift: bool) -> None:
         "A digit: words for an answer without a call, else a suggestion."
@@ -110,7 +127,7 @@ class Labeler(Desk):
         elif f: self.editor.clear(f.path)
 
     def _to_field(self, n: int) -> None:
-        if self.words: self.active = ('words',)
+        if self.words: self.activate(('words',))
         elif n < len(self.fields()): self.activate(self.fields()[n].path)
 
     def _calls(self, key: str) -> None:
@@ -123,6 +140,7 @@ class Labeler(Desk):
         (self.editor.no_call if kind == 'no-call' else self.editor.ask)()
         said = self.proposals()
         self.editor.content, self.words, self.active = said[0] if said else '', True, None if said else ('words',)
+        self.fresh = True
 
     def do_save(self): self.save()
     def do_pick(self): self.picker = {'query': '', 'add': False, 'at': 0}
@@ -133,8 +151,8 @@ class Labeler(Desk):
     def do_ask(self): self._say('ask')
     def do_skip(self): self.skip()
     def do_flag(self): self.flag()
-    def do_comment(self): self.box = 'comment'
-    def do_jump(self): self.box = 'jump'
+    def do_comment(self): self.box, self.boxed = 'comment', ''
+    def do_jump(self): self.box, self.boxed = 'jump', ''
     def do_undo(self): self.undo()
     def do_redo(self): self.redo()
     def do_back(self): self.back()
@@ -160,9 +178,9 @@ class Labeler(Desk):
     def on_action(self, m): self.press(next(k for k, a in PRESSED.items() if a == m['name'])) if m['name'] != 'call' else self.do_call()
     def on_take(self, m): self.take(m['k'])
     def on_edit(self, m): self.edit(m['k'])
-    def on_type(self, m): self.editor.type_in(tuple(m['path']), m['text'])
-    def on_words(self, m): self.editor.content, self.words = m['text'], True
-    def on_focus(self, m): self.activate(m['path']) if m['path'] != ['words'] else setattr(self, 'active', ('words',))
+    def on_type(self, m): self.editor.type_in(tuple(m['path']), m['text']); self.fresh = False
+    def on_words(self, m): self.editor.content, self.words, self.fresh = m['text'], True, False
+    def on_focus(self, m): self.activate(m['path'])
     def on_choose(self, m): self.activate(m['path']); self.editor.choose(self.active, m['n']); self.activate(m['path'])
     def on_clear(self, m): self.editor.clear(tuple(m['path'])); self.activate([k for k in m['path'] if not isinstance(k, int)])
     def on_reorder(self, m): self.editor.reorder(tuple(m['path']), m['at'], m['to']); self.activate(m['path']); self.cursor = m['to']

@@ -40,7 +40,7 @@ PRESSED = {'Enter': 'save', 't': 'pick', '/': 'pick', '+': 'add', '=': 'add', '-
            'z': 'undo', 'y': 'redo', 'b': 'back', 'o': 'jump', 'r': 'reset', 'u': 'language', '?': 'help', '？': 'help', 'Escape': 'leave'}
 FIELD_KEYS, CHOICE_KEYS = 'asdfghjklweipm', '1234567890abcdefghijklmnopqrstuvwxyz'
 
-# %% ../nbs/11m_label_keys.ipynb #417d1c24
+# %% ../nbs/11m_label_keys.ipynb #d4cd9af1
 WORDS = {
     'en': {'suggestions': 'Suggestions', 'none': 'no suggestions: write the answer', 'answer': 'Answer', 'call': 'call', 'no-call': 'no call', 'ask': 'ask back',
            'function': 'function', 'more': 'more',
@@ -59,7 +59,7 @@ WORDS = {
            'preview': '将用于训练的文本', 'faults': '需要修正', 'fine': '符合参数定义', 'find': '搜索函数：名称、含义、English', 'nothing': '没有找到', 'words': '用文字回答',
            'question': '反问的问题', 'labelled': '已标注', 'skipped': '跳过', 'flagged': '有标记', 'left': '剩余', 'each': '秒/条', 'keys': '键/条', 'done': '全部标注完成。',
            'comment': '备注；按 Enter 保存', 'jump': '编号或 ID', 'required': '必填', 'null': '空值', 'yes': '是', 'no': '否', 'add': '添加', 'unknown': '参数定义中没有', 'help': '按键',
-           'mark': '用鼠标选中指令中的文字，可填入文本框', 'kept': '已保存', 'quick': '太快了：这个键是给上一条的', 'nobody': '没有可撤销的', 'open': '未标注', 'save': '保存',
+           'mark': '用鼠标选中指令中的文字，可填入文本框', 'kept': '已保存', 'quick': '太快了：这个键是给上一条的', 'nobody': '没有可撤销的', 'open': '打开', 'save': '保存',
            'skip': '以后', 'flag': '标记', 'undo': '撤销', 'back': '返回', 'language': 'English', 'before': '之前标注过', 'no_item': '没有这一条', 'choose': '请选择…', 'focus': '点击此处以使用按键',
            'redone': '没有可重做的', 'first': '这是第一条'}}
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ESM']
 
-# %% ../nbs/11m_label_page.ipynb #d621af57
+# %% ../nbs/11m_label_page.ipynb #a77046be
 _DRAW = r'''
 const h = (tag, cls, text, more) => { const n = document.createElement(tag); if (cls) n.className = cls; if (text !== undefined && text !== null) n.textContent = text;
   Object.assign(n, more || {}); return n; };
@@ -24,7 +24,7 @@ function top(v, send) {
   const facts = [[w.labelled, p.done], [w.skipped, p.skipped], [w.flagged, p.flagged], [w.each, p.each], [w.keys, p.keys], [w.left,
     p.left]].filter(f => f[1] !== '' && f[1] !== 0);
   const told = h('span', 'fl-facts', facts.map(([n, x]) => n === w.labelled || n === w.skipped || n === w.flagged || n === w.left ? n + ' ' + x : x + ' ' + n).join(' · '));
-  return add(h('div', 'fl-top'), bar, told, button(w.language, 'u', () => send({do: 'action', name: 'language'})), button(w.help, '?', () => send({do: 'action',
+  return add(h('div'), bar, told, button(w.language, 'u', () => send({do: 'action', name: 'language'})), button(w.help, '?', () => send({do: 'action',
     name: 'help'})));
 }
 function button(text, key, act, cls) { const b = h('button', cls || 'fl-button', '', {type: 'button', tabIndex: -1}); add(b, badge(key), h('span', '', text));
@@ -57,16 +57,16 @@ function previewPart(v) {
 }
 function bottom(v, send) {
   const b = (k, key, name) => button(v.w[k], key, () => send({do: 'action', name}));
-  return add(h('div', 'fl-bottom'), button(v.w.save, 'Enter', () => send({do: 'action', name: 'save'}), 'fl-button fl-main'), b('skip', 'x', 'skip'), b('flag', 'v',
+  return add(h('div'), button(v.w.save, 'Enter', () => send({do: 'action', name: 'save'}), 'fl-button fl-main'), b('skip', 'x', 'skip'), b('flag', 'v',
     'flag'), button('✎', 'c', () => send({do: 'action', name: 'comment'})),
     b('undo', 'z', 'undo'), b('back', 'b', 'back'), b('open', 'o', 'jump'), h('span', 'fl-notice', v.notice, {role: 'status'}));
 }
 '''
 
-# %% ../nbs/11m_label_page.ipynb #cb417f66
+# %% ../nbs/11m_label_page.ipynb #014c4b1b
 _FORM = r'''
 function formHead(v, send) {
-  const box = h('div', 'fl-head');
+  const box = h('div');
   const tab = (kind, key, name) => button(v.w[kind], key, () => send({do: 'action', name}), 'fl-tab' + (v.kind === kind ? ' fl-on' : ''));
   add(box, tab('call', '', 'call'), tab('no-call', 'n', 'no_call'), tab('ask', 'q', 'ask'));
   if (v.kind !== 'call') return box;
@@ -84,7 +84,7 @@ function choicePart(f, send, w) {
     f.choices.forEach(([t, , on], n) => s.append(h('option', '', t, {value: String(n), selected: on && f.kind !== 'chips'}))); s.addEventListener('change',
       () => s.value !== '' && go(Number(s.value))); box.append(s); return box; }
   f.choices.forEach(([t, key, on], n) => { const c = h('button', 'fl-choice' + (on ? ' fl-on' : ''), '', {type: 'button', tabIndex: -1}); add(c,
-    f.active ? badge(key) : null, h('span', '', t)); c.addEventListener('click', () => go(n)); box.append(c); });
+    badge(key), h('span', '', t)); c.addEventListener('click', () => go(n)); box.append(c); });
   return box;
 }
 function chipPart(f, send) {
@@ -157,7 +157,7 @@ function wordsPart(v, send, later) {
   return box;
 }
 function over(v, send, close) { // search, comment, jump, help
-  const box = h('div', 'fl-over');
+  const box = h('div', 'fl-inner');
   if (v.help) { const t = h('div', 'fl-help'); v.help.forEach(([k, text]) => t.append(add(h('div', 'fl-line'), h('kbd', 'fl-key', k), h('span', '', text))));
     return add(box, t); }
   if (v.box) { const n = h('input', 'fl-input fl-wide', '', {placeholder: v.w[v.box], dir: 'auto'}); n.flBox = true; return add(box, n); }
@@ -174,12 +174,12 @@ function over(v, send, close) { // search, comment, jump, help
 }
 '''
 
-# %% ../nbs/11m_label_page.ipynb #5c97ed3f
+# %% ../nbs/11m_label_page.ipynb #56db7824
 _KEYS = r'''
 function render({model, el}) {
   const root = h('div', 'fgnb-label', '', {tabIndex: 0}), part = {}; root.setAttribute('data-lm-suppress-shortcuts', 'true'); root.fgnbTimes = [];
   const columns = h('div', 'fl-columns');
-  for (const name of ['top', 'command', 'left', 'form', 'bottom', 'over']) {
+  for (const name of ['top', 'asked', 'left', 'form', 'bottom', 'over']) {
     if (name === 'left') root.append(columns);
     (['left', 'form', 'over'].includes(name) ? columns : root).append(part[name] = h('div', 'fl-' + name)); }
   for (const name of ['suggestions', 'preview']) part.left.append(part[name] = h('div'));
@@ -187,7 +187,7 @@ function render({model, el}) {
   el.append(root);
   let v = null, typed = 0, sent = 0, composing = false, mine = false, waiting = null, timer = null, pressed = 0;
   const focused = () => root.getRootNode().activeElement;
-  const post = m => { sent += 1; model.send({...m, item: v ? v.item : '', n: sent, keys: (m.keys || 0) + typed}); typed = 0; };
+  const post = m => { sent += 1; model.send({...m, item: v ? v.item : '', seq: sent, keys: (m.keys || 0) + typed}); typed = 0; };
   const flush = () => { if (timer) { clearTimeout(timer); timer = null; } if (waiting) { const [m, n] = waiting; waiting = null; post({...m, text: n.value}); } };
   const later = (m, n) => { if (waiting && waiting[1] !== n) flush(); waiting = [m, n]; clearTimeout(timer); timer = setTimeout(flush, 120); };
   const send = (m, keys) => { flush(); pressed = pressed || performance.now(); post({...m,
@@ -198,10 +198,10 @@ function render({model, el}) {
     v = model.get('view'); if (composing || !v || !v.w) return;
     only('top', [v.progress, v.lang], () => top(v, send));
     root.classList.toggle('fl-ended', !!v.end);
-    if (v.end) { only('command', 'end' + v.w.done, () => h('div', 'fl-command', v.w.done)); for (const k of ['suggestions', 'preview', 'head']) only(k, null, () => null);
+    if (v.end) { only('asked', 'end' + v.w.done, () => h('div', 'fl-command', v.w.done)); for (const k of ['suggestions', 'preview', 'head']) only(k, null, () => null);
       keyed(part.fields, [], null); }
     else {
-      only('command', [v.item, v.command, v.before, v.status, v.flagged, v.comments, v.about, v.lang], () => commandPart(v));
+      only('asked', [v.item, v.command, v.before, v.status, v.flagged, v.comments, v.about, v.lang], () => commandPart(v));
       only('suggestions', [v.item, v.suggestions, v.taken, v.lang], () => suggestionPart(v, send));
       only('preview', [v.reply, v.faults, v.lang], () => previewPart(v));
       only('head', [v.item, v.kind, v.calls, v.at, v.about_call, v.lang], () => formHead(v, send));
@@ -213,6 +213,7 @@ function render({model, el}) {
     const kind = v.help ? 'help' : v.box || (v.picker ? 'pick' : ''); part.over.hidden = !kind;
     only('over', [kind, v.lang], () => kind ? over(v, send) : null);
     if (kind === 'pick') part.over.firstChild.flFill(v.picker);
+    const line = part.over.querySelector('input'); if (line && line !== focused()) line.value = v.picker ? v.picker.query : v.boxed;
     root.dataset.item = v.item; root.lang = v.lang === 'zh' ? 'zh-CN' : 'en';
     if (v.heard === sent && mine) place(kind);
     if (pressed && v.heard === sent) { const t0 = pressed; pressed = 0; requestAnimationFrame(() => { root.fgnbTimes.push(performance.now() - t0);
@@ -223,7 +224,7 @@ function render({model, el}) {
     const field = () => [...part.fields.querySelectorAll('input,textarea')].find(n => JSON.stringify(n.flPath) === JSON.stringify(at));
     const want = kind && kind !== 'help' ? part.over.querySelector('input') : at ? field() || part.fields.querySelector('.fl-active select') || root : root;
     if (!want || want === focused()) return;
-    want.flSet = true; want.focus({preventScroll: want === root}); if (want.select && !kind) want.select(); want.flSet = false;
+    want.flSet = true; want.focus({preventScroll: want === root}); if (want.select && v.fresh) want.select(); else if (want.setSelectionRange) want.setSelectionRange(want.value.length, want.value.length); want.flSet = false;
   }
   root.addEventListener('focusin', () => { mine = true; root.classList.add('fl-mine'); });
   root.addEventListener('focusout', e => { if (e.relatedTarget && !root.contains(e.relatedTarget)) { mine = false; root.classList.remove('fl-mine'); } flush(); });
@@ -233,8 +234,8 @@ function render({model, el}) {
   root.addEventListener('mousedown', e => { e.stopPropagation(); if (!e.target.closest('input,textarea,select,.fl-chip')) { mine = true;
     if (!root.contains(focused())) root.focus({preventScroll: true}); } });
   root.addEventListener('click', e => { if (!e.target.closest('input,textarea,select,.fl-command') && !root.contains(focused())) root.focus({preventScroll: true}); });
-  part.command.addEventListener('mouseup', () => {
-    const s = getSelection(); if (!s.rangeCount || s.isCollapsed) return; const r = s.getRangeAt(0), line = part.command.querySelector('.fl-command');
+  part.asked.addEventListener('mouseup', () => {
+    const s = getSelection(); if (!s.rangeCount || s.isCollapsed) return; const r = s.getRangeAt(0), line = part.asked.querySelector('.fl-command');
       if (!line.contains(r.startContainer) || !line.contains(r.endContainer)) return;
     const spot = (n, o) => { const p = n.nodeType === 3 ? n.parentNode : n; return p.flPiece !== undefined ? [p.flPiece,
       n.nodeType === 3 ? o : o ? n.textContent.length : 0] : [Math.min(o, line.childNodes.length - 1), o >= line.childNodes.length ? 1e9 : 0]; };
@@ -248,11 +249,11 @@ function render({model, el}) {
     if (e.ctrlKey || e.metaKey || e.altKey) { if (key === 'Enter') press('Enter'); return; }
     if (inside) {
       if (inside.flBox || inside.flPick) {
-        if (key === 'Escape') return press('Escape');
-        if (key === 'Enter') { e.preventDefault(); return send(inside.flBox ? {do: 'box', text: inside.value} : {do: 'found'}); }
+        if (key === 'Escape') { press('Escape'); root.focus({preventScroll: true}); return; }
+        if (key === 'Enter') { e.preventDefault(); send(inside.flBox ? {do: 'box', text: inside.value} : {do: 'found'}); root.focus({preventScroll: true}); return; }
         if (inside.flPick && (key === 'ArrowDown' || key === 'ArrowUp')) { e.preventDefault(); return send({do: 'found', by: key === 'ArrowDown' ? 1 : -1}); }
         typed += 1; return; }
-      if (key === 'Enter' && !e.shiftKey || key === 'Escape' || key === 'Tab') return press(key);
+      if (key === 'Enter' && !e.shiftKey || key === 'Escape' || key === 'Tab') { press(key); root.focus({preventScroll: true}); return; }
       if (inside.flNumber && (key === 'ArrowUp' || key === 'ArrowDown')) { e.preventDefault(); flush(); inside.flSig = 0; send({do: 'step', path: inside.flPath,
         by: key === 'ArrowUp' ? 1 : -1}); inside.blur(); root.focus({preventScroll: true}); return; }
       typed += 1; return; }

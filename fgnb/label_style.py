@@ -8,7 +8,7 @@ __all__ = ['CSS']
 # %% ../nbs/11m_label_style.ipynb #0e362f46
 from .preview import KINDS
 
-# %% ../nbs/11m_label_style.ipynb #825cc960
+# %% ../nbs/11m_label_style.ipynb #42d64b85
 def _kind_css() -> str:
     "The colours of the preview, one rule a kind."
     return ''.join(f'.fgnb-label .fl-k-{k}{{background:{c}30;' + (f'text-decoration:underline {u} {c} 2px' if u != 'none' else '') + '}\n' for k, (_, c, u) in KINDS.items())
@@ -69,13 +69,15 @@ background:color-mix(in srgb,var(--fl-fg) 7%,transparent);color:var(--fl-fg);whi
 .fl-given{font-weight:600}
 .fl-required{color:#D55E00;font-weight:700}
 .fl-body{display:flex;flex-wrap:wrap;gap:4px;align-items:flex-start;min-width:0}
-.fl-field>.fl-about,.fl-field>.fl-fault{grid-column:2;max-height:54px}
+.fl-field>.fl-about,.fl-field>.fl-fault{grid-column:1/-1;max-height:54px}
 .fl-fault{color:#D55E00;font-size:12px}
 .fl-fault:empty{display:none}
-.fl-choices,.fl-chips{display:flex;flex-wrap:wrap;gap:3px;flex:1 1 100%}
+.fl-choices,.fl-chips{display:flex;flex-wrap:wrap;gap:3px;flex:1 1 60%}
+.fl-chips{flex-basis:100%}
 .fl-typed .fl-choice,.fl-key{white-space:nowrap;flex:0 0 auto}
 .fl-choice{font-size:13px !important;padding:0 6px !important;overflow-wrap:anywhere}
-.fl-chips:empty{display:none}
+.fl-chips{min-height:25px}
+.fl-field:not(.fl-active) .fl-choice .fl-key{opacity:.3}
 .fl-chip{display:inline-flex;align-items:center;gap:4px;border:1px solid #CC79A7;background:#CC79A730;border-radius:12px;padding:0 4px 0 8px;cursor:grab;font-weight:600}
 .fl-at{outline:2px solid var(--fl-blue);outline-offset:1px}
 .fl-n{font-size:10px;opacity:.7}

@@ -15,7 +15,7 @@ from .label_keys import FIELD_KEYS, KEYS, WORDS, legible
 from .label_page import ESM
 from .label_style import CSS
 
-# %% ../nbs/11m_label_view.ipynb #c7ecb9b4
+# %% ../nbs/11m_label_view.ipynb #d4152f2a
 def plain(text: str) -> str:
     "Text for the eye, invisible characters written out."
     return ''.join(shown for _, shown in legible(text))
@@ -86,10 +86,10 @@ def view_of(
         'calls': [plain(d.name) for d in e.calls], 'at': e.at,
         'about_call': plain(next((t['function'].get('description') or '' for t in e.tools if e.draft and t['function']['name'] == e.draft.name), '')),
         'fields': [_field(labeler, f, i, by) for i, f in enumerate(labeler.fields())], 'reply': [[s.kind, plain(reply[s.start:s.end])] for s in spans(reply)],
-        'faults': lines, 'box': labeler.box,
+        'faults': lines, 'box': labeler.box, 'boxed': labeler.boxed, 'fresh': labeler.fresh,
         'picker': {**labeler.picker, 'found': [[f['name'], plain(f.get('description') or '')] for f in found[:60]]} if labeler.picker else None}
 
-# %% ../nbs/11m_label_view.ipynb #7c428f86
+# %% ../nbs/11m_label_view.ipynb #8ffdc2fd
 def label_widget(
     labeler: Any # see `fgnb.label`
 ) -> Any: # an `anywidget.AnyWidget`
@@ -102,6 +102,6 @@ def label_widget(
     def work(_, message, buffers):
         try: labeler.handle(message)
         except Exception as e: labeler.notice = f'{type(e).__name__}: {e}' # nothing else would tell it
-        widget.view = view_of(labeler) | {'heard': message.get('n', 0)}
+        widget.view = view_of(labeler) | {'heard': message.get('seq', 0)}
     widget.on_msg(work)
     return widget

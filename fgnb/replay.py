@@ -14,7 +14,7 @@ from .format import Call, same_value
 from .label import Labeler
 from .label_keys import CHOICE_KEYS, FIELD_KEYS
 
-# %% ../nbs/11m_replay.ipynb #4b500ac0
+# %% ../nbs/11m_replay.ipynb #83cfb45d
 def _same(a: list[Call], b: list[Call]) -> bool:
     return same_value([[c.name, c.arguments] for c in a], [[c.name, c.arguments] for c in b])
 
@@ -26,7 +26,8 @@ def _go(labeler: Labeler, path: tuple) -> None:
     "To a field by its letter, or along the fields."
     if labeler.active == path: return
     at = [f.path for f in labeler.fields()].index(path)
-    if at < len(FIELD_KEYS): labeler.press('Escape') if labeler.field() and len(labeler.chosen_by(labeler.field())) > 10 else None
+    here = labeler.field()
+    if here and (here.kind not in ('choice', 'chips', 'boolean', 'list', 'object') or len(labeler.chosen_by(here)) > 10): labeler.press('Escape') # letters mean something there
     if at < len(FIELD_KEYS): return labeler.press(FIELD_KEYS[at])
     while labeler.active != path: labeler.press('Tab')
 

@@ -17,12 +17,15 @@ from typing import Any, Iterable
 
 from .core import Fault, FaultError
 
-# %% ../nbs/11h_eventlog.ipynb #c3d66a25
+# %% ../nbs/11h_eventlog.ipynb #dee91810
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+
 def pack(
     value: Any # JSON values; a `ValueError` for what is none
 ) -> str|bytes: # the same for the same value
     "`value` as SQLite keeps it: text where it can be, else bytes."
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+    text = _JSON.encode(value)
+    if text.isascii(): return text
     try: text.encode('utf-8')
     except UnicodeEncodeError: return text.encode('utf-8', 'surrogatepass')
     return text
@@ -123,7 +126,8 @@ CREATE INDEX event_order ON event(n) WHERE what = 'order';
 CREATE TRIGGER event_unchanged BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
 CREATE TRIGGER event_undeleted BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
 CREATE TABLE stand(who TEXT PRIMARY KEY, item INTEGER NOT NULL, at TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE item(n INTEGER PRIMARY KEY, id NOT NULL UNIQUE, prompt BLOB NOT NULL, place INTEGER NOT NULL, status TEXT NOT NULL, flagged INTEGER NOT NULL, conflict INTEGER NOT NULL, settled INTEGER);
+CREATE TABLE item(n INTEGER PRIMARY KEY, id NOT NULL UNIQUE, prompt BLOB NOT NULL, place INTEGER NOT NULL, status TEXT NOT NULL,
+    flagged INTEGER NOT NULL, conflict INTEGER NOT NULL, settled INTEGER);
 CREATE INDEX item_status ON item(status, place);
 CREATE INDEX item_place ON item(place);
 CREATE INDEX item_prompt ON item(prompt);
@@ -180,7 +184,7 @@ class Log:
             log = cls(path, _connect(path))
             with log.write():
                 if any(_mark(log.db)): refuse(path, 'exists already', expected='Session.open, or another name', code='exists') # another process was quicker
-                for line in _LAYOUT.strip().split('\n'): log.db.execute(line)
+                for line in _LAYOUT.strip().split(';\n'): log.db.execute(line)
                 log.db.executemany('INSERT INTO meta VALUES(?, ?)', [(k, pack(v)) for k, v in meta.items()])
                 log.db.execute(f'PRAGMA application_id={MARK}'); log.db.execute(f'PRAGMA user_version={VERSION}')
             log.db.execute('PRAGMA wal_checkpoint(TRUNCATE)') # a copy of the file alone is a session from now on
@@ -218,9 +222,9 @@ class Log:
         "One moment: what is asked inside does not see what others write meanwhile, and stops nobody."
         return self.write('DEFERRED')
 
-    def rows(self, sql: str, *values) -> list[tuple]:
+    def rows(self, sql: str, *values, **named) -> list[tuple]:
         "What a query gives."
-        with self._lock, told(self.path): return self.db.execute(sql, values).fetchall()
+        with self._lock, told(self.path): return self.db.execute(sql, named or values).fetchall()
 
     def meta(self, name: str) -> Any: return unpack(self.rows('SELECT value FROM meta WHERE name=?', name)[0][0])
 
@@ -264,11 +268,17 @@ def turn(
     for item in dict.fromkeys(item for item, _ in events): refold(log, item)
     return append(log, who, 'undo' if back else 'redo', events[0][0], {'event': step, 'what': events[0][1], 'events': len(events)})
 
-# %% ../nbs/11h_eventlog.ipynb #eb0e725e
-def add_item(log: Log, who: str, id: str, prompt: list, body: dict) -> int:
+# %% ../nbs/11h_eventlog.ipynb #4423a438
+def add_item(
+    log: Log,      # inside `log.write()`
+    who: str,
+    id: str,       # that no other item has
+    prompt: bytes, # `digest` of the messages before the answer
+    body: dict     # what is known of the item
+) -> int: # its number
     "One more item at the end of the queue."
-    n = append(log, who, 'add', body=body | {'id': id, 'prompt': digest(prompt).hex()})
-    log.db.execute("INSERT INTO item VALUES(?, ?, ?, ?, 'open', 0, 0, NULL)", (n, pack(id), digest(prompt), n))
+    n = append(log, who, 'add', body=body | {'id': id, 'prompt': prompt.hex()})
+    log.db.execute("INSERT INTO item VALUES(?, ?, ?, ?, 'open', 0, 0, NULL)", (n, pack(id), prompt, n))
     return n
 
 def place(log: Log, items: list[int]) -> None:

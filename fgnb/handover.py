@@ -70,14 +70,16 @@ def write_labels(
     if path.suffix not in ('.jsonl', '.xlsx'): refuse('not a kind of file that labels are written to', 'a name that ends in .jsonl or .xlsx')
     if not examples: refuse('no labelled row to write', 'at least one label')
     book = path.suffix == '.xlsx'
-    if book and (faults := [Fault(f'this row does not fit a sheet: {why}', **place_of(e), column='ID', seen=e['id'], expected='.jsonl', code='out') for e in examples if (why := _unfit(e))]):
-        raise FaultError(faults, 'rows do not fit a sheet; nothing was written')
+    faults = [Fault(f'this row does not fit a sheet: {why}', **place_of(e), column='ID', seen=e['id'], expected='.jsonl', code='out')
+              for e in examples if book and (why := _unfit(e))]
+    if faults: raise FaultError(faults, 'rows do not fit a sheet; nothing was written')
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.labels.') as aside:
         (_write_sheet if book else _write_lines)(Path(aside)/path.name, examples)
         back = read_examples(Path(aside)/path.name, tools, system)
         lost = [Fault('comes back otherwise', **place_of(b), column=why, seen=b['id'], code='round-trip') for b, a in zip(examples, back) if (why := _differs(b, a))]
-        if lost or len(back) != len(examples): raise FaultError(lost or [Fault('rows lost on the way', str(path), code='round-trip')], 'rows changed on their way; nothing was written')
+        if len(back) != len(examples): lost.append(Fault('rows lost on the way', str(path), seen=str(len(back)), expected=str(len(examples)), code='round-trip'))
+        if lost: raise FaultError(lost, 'rows changed on their way; nothing was written')
         write_json(path.with_suffix('.tools.json'), tools)
         os.replace(Path(aside)/path.name, path)
     return path

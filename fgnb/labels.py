@@ -167,7 +167,10 @@ def row_of(
     told = {'call': '' if item.kind in ('no_call', 'ask_back') else item.kind, 'no-call': 'no_call', 'ask': 'ask_back'}[label.kind]
     by = {'labelled_by': label.who, 'labelled_at': label.at, 'labelled_from': label.origin}
     said = {'comments': [{'who': c.who, 'at': c.at, 'text': c.text} for c in item.comments]} if item.comments else {}
-    labels = {'id': item.id, 'split': item.split, 'group': item.group, 'kind': told, 'lang': item.lang, 'source': item.source or {'file': file, 'row': item.number}, 'extra': item.extra | by | said}
+    labels = {'id': item.id, 'split': item.split, 'group': item.group, 'kind': told, 'lang': item.lang,
+              'source': item.source or {'file': file, 'row': item.number}, 'extra': item.extra | by | said}
+    torn = Fault('half of a surrogate pair in what is known of the item', file, row=item.number, expected='the character itself', code='surrogate')
+    if isinstance(pack(labels), bytes): return {}, [torn]
     return _read([*item.messages, answer_of(label.calls, words)], tools, file, item.number, labels)
 
 PROVENANCE = ('labelled_by', 'labelled_at', 'labelled_from', 'comments')

@@ -263,30 +263,39 @@ def _fork(d: Decoded, given: list[int], open_: list, tried: set) -> None:
             if way not in tried and (i or not given) and token != d.ids[i]: heapq.heappush(open_, (-math.prod(d.chances[:i])*p, way, [*d.chances[:i], p]))
             tried.add(way)
 
+class _Search:
+    "The likeliest replies to one prompt, as far as they are found."
+    def __init__(self, n: int): self.n, self.found, self.open_, self.tried, self.todo = n, {}, [], set(), [([], [])]
+
+    def take(self, batch: list[Decoded], tokenizer) -> None:
+        "Keep the replies to `todo`, and choose the ways that are followed next."
+        if not self.tried: self.first = batch[0].options[0]
+        for (before, given), d in zip(self.todo, batch):
+            if given: d.options[0] = self.first
+            _weigh(d, before)
+            self.found.setdefault('' if _no_call(d) else tokenizer.decode(d.ids), d)
+            _fork(d, given, self.open_, self.tried)
+        least = self.best()[self.n-1:]
+        if least and not (self.open_ and -self.open_[0][0] > least[0].chance): self.todo = []
+        else: self.todo = [(c, list(w)) for _, w, c in (heapq.heappop(self.open_) for _ in range(min(self.n, len(self.open_))))]
+
+    def best(self) -> list[Decoded]: return sorted(self.found.values(), key=lambda d: -d.chance)[:self.n]
+
 def ranked(
     decoder: Decoder,
-    prompt: list[int],
-    start: Matcher,    # at the beginning of the reply
-    budget: int,       # tokens of the reply
-    n: int = 3,        # replies wanted
-    rounds: int = 4    # batches of further replies that are decoded at most
-) -> list[Decoded]: # the likeliest first; fewer where there are fewer
-    "The greedy reply and the likeliest others, no two with the same text."
-    found, open_, tried = {}, [], set()
-    todo: list[tuple[list[float], list[int]]] = [([], [])]
+    prompts: list[list[int]],
+    starts: list[Matcher], # one a prompt, at the beginning of the reply
+    budget: int,           # tokens of a reply
+    n: int = 3,            # replies wanted to each prompt
+    rounds: int = 4        # batches of further replies that are decoded at most
+) -> list[list[Decoded]]: # for each prompt the likeliest first; fewer where there are fewer
+    "The greedy reply to each prompt and the likeliest others, no two with the same text."
+    searches = [_Search(n) for _ in prompts]
     for _ in range(rounds+1):
-        batch = decoder.decode([prompt]*len(todo), [start.copy() for _ in todo], budget, given=[g for _, g in todo], wide=n+1)
-        if not tried: first = batch[0].options[0]
-        for (before, given), d in zip(todo, batch):
-            if given: d.options[0] = first
-            _weigh(d, before)
-            found.setdefault('' if _no_call(d) else decoder.tokenizer.decode(d.ids), d)
-            _fork(d, given, open_, tried)
-        least = sorted((d.chance for d in found.values()), reverse=True)[:n]
-        if len(least) == n and not (open_ and -open_[0][0] > least[-1]): break
-        todo = [(c, list(w)) for _, w, c in (heapq.heappop(open_) for _ in range(min(n, len(open_))))]
-        if not todo: break
-    return sorted(found.values(), key=lambda d: -d.chance)[:n]
+        if not (jobs := [(p, m.copy(), given) for s, p, m in zip(searches, prompts, starts) for _, given in s.todo]): break
+        made = iter(decoder.decode([p for p, _, _ in jobs], [m for _, m, _ in jobs], budget, given=[g for *_, g in jobs], wide=n+1))
+        for s in searches: s.take([next(made) for _ in s.todo], decoder.tokenizer)
+    return [s.best() for s in searches]
 
 # %% ../nbs/09c_decode.ipynb #758e67fb
 def argument_chances(

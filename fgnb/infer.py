@@ -260,6 +260,24 @@ class Caller:
         answer = self.calibrated(answer)
         return ask_back(answer) if answer.calls and answer.confidence is not None and answer.confidence < self.ask_below else answer
 
+    def nbest(self,
+        texts: list[str],      # commands
+        n: int = 3,            # replies to each
+        progress: bool = False # tell how far it is
+    ) -> list[Answer]: # with the likeliest replies beside each in its `others`
+        "The likeliest answers to each command, in batches."
+        self.rows(texts) # all faults at once
+        prompts, size = [self._prompt(t, 'other replies are found') for t in texts], max(1, self.batch_size//n)
+        bar, out = Progress('asking', len(texts), 'commands', quiet=not progress), []
+        for at in range(0, len(texts), size):
+            starts = [self.decoder.starts.start(self.tools) for _ in prompts[at:at+size]]
+            for text, made in zip(texts[at:], ranked(self.decoder, prompts[at:at+size], starts, self.max_new_tokens, n)):
+                first, *others = [as_answer(text, d, self.tokenizer, self.tools) for d in made]
+                out.append(self.weigh(replace(first, others=[self.calibrated(o) for o in others])))
+            bar.update(len(out))
+        bar.close()
+        return out
+
     def _prompt(self, text: str, what: str) -> list[int]: # token ids
         "The command for the decoder itself; refused where there is none."
         if not self.decoder:
@@ -294,7 +312,4 @@ class Caller:
         sampling: Sampling|None = None # default: greedy
     ) -> Answer:
         "Answer one command."
-        if n < 2: return self.batch([text], sampling=sampling)[0]
-        made = ranked(self.decoder, self._prompt(text, 'other replies are found'), self.decoder.starts.start(self.tools), self.max_new_tokens, n)
-        first, *others = [as_answer(text, d, self.tokenizer, self.tools) for d in made]
-        return self.weigh(replace(first, others=[self.calibrated(o) for o in others]))
+        return self.nbest([text], n)[0] if n > 1 else self.batch([text], sampling=sampling)[0]

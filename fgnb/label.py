@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['Labeler']
 
-# %% ../nbs/11m_label.ipynb #b812d3b3
+# %% ../nbs/11m_label.ipynb #dd8ca491
 import re
 from typing import Any
 
 from .core import FaultError
-from .desk import Desk
+from .seat import Seat
 from .label_keys import CHOICE_KEYS, FIELD_KEYS, PRESSED, WORDS, marked
 from .label_view import label_widget, view_of
 from .lexicon import language
 from .nocall import REFUSALS
 
-# %% ../nbs/11m_label.ipynb #dadc8913
-class Labeler(Desk):
-    "A desk that is worked with keys: `press('1')` takes the first suggestion."
+# %% ../nbs/11m_label.ipynb #07a52ef1
+class Labeler(Seat):
+    "A seat that is worked with keys: `press('1')` takes the first suggestion."
     def _clean(self) -> None:
         "What belongs to one item only."
         self.active, self.cursor, self.picker, self.box, self.boxed, self.words, self.fresh = None, None, None, '', '', False, True

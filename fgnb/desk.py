@@ -303,7 +303,7 @@ class Desk(Kept):
     def faults(self, id: str, calls: Any = None, content: str = '', kind: str|None = None) -> list[Fault]:
         "What is wrong with an answer to an item, all at once; without an answer, why the item itself cannot be rendered."
         item = self.item(id)
-        if calls is None and not content and kind is None: return check_prompt(item.messages, {}, str(self.path), item.number)
+        if calls is None and not content and kind is None: return check_prompt(item.messages, self.tools, str(self.path), item.number)
         try: given = as_calls(calls)
         except FaultError as e: return e.faults
         return check_answer(given, content, kind or kind_of_reply(given, content), self.tools, str(self.path), item.number)[1]

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['write_labels', 'read_labels', 'queued', 'asked_of']
 
-# %% ../nbs/11h_handover.ipynb #08f010c7
-import json, os, tempfile
+# %% ../nbs/11h_handover.ipynb #e02873b4
+import json, os, re, tempfile
 from pathlib import Path
 
 from .core import Fault, FaultError, resolve, shorten, write_json, write_text
@@ -45,7 +45,8 @@ def _write_sheet(path: Path, examples: list[dict]) -> None:
         for x, head in enumerate(heads, 1):
             if not row.get(head): continue
             cell = sheet.cell(y, x)
-            cell.value, cell.data_type, cell.number_format = row[head], 's', '@' # text, whatever it begins with
+            text = re.sub('_(?=x[0-9A-Fa-f]{4}_)', '_x005F_', row[head]).replace('\r', '_x000D_') # as Excel spells what XML would change
+            cell.value, cell.data_type, cell.number_format = text, 's', '@' # text, whatever it begins with
     book.save(path)
 
 def _write_lines(path: Path, examples: list[dict]) -> None:

@@ -33,12 +33,14 @@ $(STAMP): settings.ini setup.py constraints.txt
 	@python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[train,export,label,sources,teacher,dev]"
 	@touch $@; echo "== ready: .venv"
 
-# The browser test needs a browser from the system; where it cannot be installed the test says so and is skipped.
+# The browser tests need a browser from the system, and a Chinese font to be looked at; where neither can be installed the tests say so and are skipped.
 chromium:
-	@command -v chromium chromium-browser google-chrome >/dev/null || { \
-	  echo "== no chromium here: trying apt-get install -y chromium (the browser test needs it)"; \
-	  { $(SUDO) timeout 60 apt-get -qq -o Acquire::Retries=0 update && DEBIAN_FRONTEND=noninteractive $(SUDO) timeout 300 apt-get -qq install -y chromium; } >/dev/null 2>&1 \
-	  || echo "== chromium could not be installed: the browser test will be skipped"; }
+	@want=""; command -v chromium chromium-browser google-chrome >/dev/null || want="chromium"; \
+	fc-list :lang=zh 2>/dev/null | grep -q . || want="$$want fonts-noto-cjk"; \
+	[ -z "$${want// /}" ] || { \
+	  echo "== not here: $$want; trying apt-get install (the browser tests need it)"; \
+	  { $(SUDO) timeout 60 apt-get -qq -o Acquire::Retries=0 update && DEBIAN_FRONTEND=noninteractive $(SUDO) timeout 300 apt-get -qq install -y $$want; } >/dev/null 2>&1 \
+	  || echo "== could not be installed: $$want; the browser tests will be skipped, or show boxes for Chinese"; }
 
 unsloth: setup ## also the engine unsloth (without its GPU packages where there is no GPU)
 	if command -v nvidia-smi >/dev/null; then python -m pip install -q -c constraints.txt -e ".[unsloth]"; else python -m pip install -q --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9; fi

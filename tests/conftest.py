@@ -1,8 +1,76 @@
-"""Seconds of the slow parts, printed after the tests."""
+"""Seconds of the slow parts, printed after the tests; JupyterLab and a browser for those who look."""
+import os, secrets, shutil, socket, subprocess, sys, time, urllib.request
+from pathlib import Path
+
+import pytest
+
 SECONDS: dict[str, float] = {}
+ROOT = Path(__file__).resolve().parent.parent
+BROWSER = next((b for b in map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome')) if b), None)
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking', '--disable-component-update', '--no-first-run']
+needs_browser = pytest.mark.skipif(BROWSER is None, reason='no chromium on this machine and it could not be installed (apt-get install chromium)')
+
+READY = '''() => { const w = window.jupyterapp?.shell?.currentWidget;
+    return w?.context?.isReady && w.sessionContext?.session?.kernel?.status === 'idle'; }'''
+RUN_ALL = '''() => { window.finished = null;
+    window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => window.finished = 'yes', e => window.finished = String(e)); }'''
+READ_CELLS = '''() => { const out = []; for (const c of window.jupyterapp.shell.currentWidget.content.model.cells) out.push(c.toJSON()); return out; }'''
 
 
 def pytest_terminal_summary(terminalreporter):
     if not SECONDS: return
     terminalreporter.section('seconds')
     for name, took in sorted(SECONDS.items(), key=lambda kv: -kv[1]): terminalreporter.write_line(f'{took:7.1f}  {name}')
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    "The project with copies of the notebooks, so that Run All changes nothing that git keeps."
+    for name in ('settings.ini', 'data'): (tmp_path/name).symlink_to(ROOT/name)
+    shutil.copytree(ROOT/'nbs', tmp_path/'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    return tmp_path
+
+
+@pytest.fixture
+def lab(project):
+    "JupyterLab on the loopback with a token; yields the address of its workflow folder."
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    token, log = secrets.token_hex(16), project/'lab.log'
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '2', 'JUPYTER_PREFER_ENV_PATH': '1',
+           **{f'JUPYTER_{d}_DIR': str(project/'.jupyter'/d.lower()) for d in ('CONFIG', 'DATA', 'RUNTIME')}, **{f'JUPYTERLAB_{d}_DIR': str(project/'.jupyter') for d in ('WORKSPACES', 'SETTINGS')}}
+    quiet = project/'.jupyter'/'@jupyterlab'/'apputils-extension'/'notification.jupyterlab-settings' # it would ask about news, over the notebook
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false"}')
+    options = ['--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={project}',
+               f'--IdentityProvider.token={token}', '--LabApp.expose_app_in_browser=True', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.news_url=None']
+    with log.open('w') as out:
+        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', *options], cwd=project, env=env, stdout=out, stderr=out)
+    try:
+        for _ in range(120):
+            assert server.poll() is None, log.read_text()[-3000:]
+            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api/status?token={token}', timeout=2); break
+            except OSError: time.sleep(0.5)
+        else: pytest.fail('JupyterLab did not answer within a minute\n'+log.read_text()[-3000:])
+        yield f'http://127.0.0.1:{port}/lab/tree/nbs/workflows/{{}}?token={token}'
+    finally:
+        server.terminate() # it shuts its kernels down
+        try: server.wait(20)
+        except subprocess.TimeoutExpired: server.kill()
+
+
+@pytest.fixture
+def page():
+    "One tall page of a headless browser."
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield b.new_page(viewport={'width': 1400, 'height': 1600})
+        b.close()
+
+
+@pytest.fixture
+def screens() -> Path:
+    "Where screenshots are kept for whoever wants to look."
+    folder = ROOT/'outputs'/'screens'
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,91 +1,34 @@
 """A person's way in: JupyterLab in a browser, the first workflow notebook, Run All Cells."""
-import json, os, secrets, shutil, socket, subprocess, sys, time, urllib.request
-from pathlib import Path
+import json
 
-import pytest
+from conftest import READ_CELLS, READY, RUN_ALL, needs_browser
 
-root = Path(__file__).resolve().parent.parent
-browser = next((b for b in map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome')) if b), None)
-pytestmark = pytest.mark.skipif(browser is None, reason='no chromium on this machine and it could not be installed (apt-get install chromium)')
-flags = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking', '--disable-component-update', '--no-first-run']
+pytestmark = needs_browser
 
 
-@pytest.fixture
-def project(tmp_path) -> Path:
-    "The project with copies of the notebooks, so that Run All changes nothing that git keeps."
-    for name in ('settings.ini', 'data'): (tmp_path/name).symlink_to(root/name)
-    shutil.copytree(root/'nbs', tmp_path/'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
-    return tmp_path
-
-
-@pytest.fixture
-def lab(project):
-    "JupyterLab on the loopback with a token; yields the address of its workflow folder."
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    token, log = secrets.token_hex(16), project/'lab.log'
-    env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '2', 'JUPYTER_PREFER_ENV_PATH': '1',
-           **{f'JUPYTER_{d}_DIR': str(project/'.jupyter'/d.lower()) for d in ('CONFIG', 'DATA', 'RUNTIME')}, **{f'JUPYTERLAB_{d}_DIR': str(project/'.jupyter') for d in ('WORKSPACES', 'SETTINGS')}}
-    quiet = project/'.jupyter'/'@jupyterlab'/'apputils-extension'/'notification.jupyterlab-settings' # it would ask about news, over the notebook
-    quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false"}')
-    options = ['--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={project}',
-               f'--IdentityProvider.token={token}', '--LabApp.expose_app_in_browser=True', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.news_url=None']
-    with log.open('w') as out:
-        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', *options], cwd=project, env=env, stdout=out, stderr=out)
-    try:
-        for _ in range(120):
-            assert server.poll() is None, log.read_text()[-3000:]
-            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api/status?token={token}', timeout=2); break
-            except OSError: time.sleep(0.5)
-        else: pytest.fail('JupyterLab did not answer within a minute\n'+log.read_text()[-3000:])
-        yield f'http://127.0.0.1:{port}/lab/tree/nbs/workflows/{{}}?token={token}'
-    finally:
-        server.terminate() # it shuts its kernels down
-        try: server.wait(20)
-        except subprocess.TimeoutExpired: server.kill()
-
-
-@pytest.fixture
-def page():
-    "One tall page of a headless browser."
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=browser, args=flags)
-        yield b.new_page(viewport={'width': 1400, 'height': 1600})
-        b.close()
-
-
-ready = '''() => { const w = window.jupyterapp?.shell?.currentWidget;
-    return w?.context?.isReady && w.sessionContext?.session?.kernel?.status === 'idle'; }'''
-run_all = '''() => { window.finished = null;
-    window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => window.finished = 'yes', e => window.finished = String(e)); }'''
-read_cells = '''() => { const out = []; for (const c of window.jupyterapp.shell.currentWidget.content.model.cells) out.push(c.toJSON()); return out; }'''
-
-
-def test_run_all_in_jupyterlab(lab, page, project):
+def test_run_all_in_jupyterlab(lab, page, screens):
     page.goto(lab.format('01_data_preview.ipynb'))
-    page.wait_for_function(ready, timeout=90_000)
-    page.evaluate(run_all)
+    page.wait_for_function(READY, timeout=90_000)
+    page.evaluate(RUN_ALL)
     page.wait_for_function('() => window.finished', timeout=240_000)
-    code = [c for c in page.evaluate(read_cells) if c['cell_type'] == 'code' and ''.join(c['source']).strip()]
+    code = [c for c in page.evaluate(READ_CELLS) if c['cell_type'] == 'code' and ''.join(c['source']).strip()]
     errors = [f"{o['ename']}: {o['evalue']}" for c in code for o in c['outputs'] if o['output_type'] == 'error']
     assert errors == [] and page.evaluate('window.finished') == 'yes'
     assert all(c['execution_count'] for c in code), 'a cell was not run'
     row = page.locator('.jp-OutputArea-output .fgnb-row').first
     row.scroll_into_view_if_needed()
     assert row.is_visible() and '<start_function_call>' in row.inner_text()
-    screens = root/'outputs'/'screens'; screens.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=screens/'01_data_preview.png')
 
 
-def test_a_command_is_typed(lab, page, project):
+def test_a_command_is_typed(lab, page, project, screens):
     source = ["from fgnb.infer import Caller", "from fgnb.playground import Playground", "caller = Caller.load('data/base', tools='data/penguin/tools.json')", "Playground(caller).widget()"]
     nb = {'cells': [{'cell_type': 'code', 'id': 'play', 'metadata': {}, 'source': '\n'.join(source), 'execution_count': None, 'outputs': []}],
           'metadata': {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}, 'nbformat': 4, 'nbformat_minor': 5}
     (project/'nbs'/'workflows'/'play.ipynb').write_text(json.dumps(nb))
     page.goto(lab.format('play.ipynb'))
-    page.wait_for_function(ready, timeout=90_000)
-    page.evaluate(run_all)
+    page.wait_for_function(READY, timeout=90_000)
+    page.evaluate(RUN_ALL)
     line = page.locator('.fgnb-command input')
     line.wait_for(timeout=120_000)
     line.fill('跳一下，然后转个圈 <b>x</b>')
@@ -94,4 +37,4 @@ def test_a_command_is_typed(lab, page, project):
     answer.wait_for(timeout=60_000)
     said = answer.inner_text()
     assert '<start_function_call>' in said and '%' in said and ' ms' in said and '<b>x</b>' in said, said
-    page.screenshot(path=root/'outputs'/'screens'/'playground.png')
+    page.screenshot(path=screens/'playground.png')

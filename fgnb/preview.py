@@ -6,7 +6,7 @@
 __all__ = ['FOLD', 'LONG', 'OVER', 'check_encoded', 'Piece', 'pieces', 'visible', 'RowView', 'RowViews', 'view_from_dict', 'show',
            'counts', 'shared_rows', 'sheet_row', 'pick', 'write_preview', 'CSS', 'KINDS']
 
-# %% ../nbs/08_preview.ipynb #1f70eadf
+# %% ../nbs/08_preview.ipynb #34ef4394
 import html, unicodedata
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -20,9 +20,10 @@ from .data import call_key, command, gold_calls, plain_text
 from .folder import Run
 from .format import STOP_IDS, STOP_TOKENS, prompt_completion, spans
 from .lengths import SPLITS, candidates, cut_table, length_stats, length_table, suggest_max_length
+from .spread import SAMPLE, spread_table
 from .tokens import Encoded, encode, load_tokenizer
 
-# %% ../nbs/08_preview.ipynb #8264e7db
+# %% ../nbs/08_preview.ipynb #423276e8
 def check_encoded(
     encoded: Encoded, # what training will use
     text: str,        # the whole row as `format.render` writes it
@@ -43,7 +44,7 @@ def check_encoded(
                             expected=' | '.join(STOP_TOKENS), code='stop'))
     if faults: raise FaultError(faults, 'broken promises of an encoded row')
 
-# %% ../nbs/08_preview.ipynb #b19ed38a
+# %% ../nbs/08_preview.ipynb #1ac7eafe
 @dataclass(frozen=True)
 class Piece:
     "Some text and the token ids that stand for it."
@@ -76,11 +77,11 @@ def pieces(
     assert text.startswith(''.join(p.text for p in out)), 'pieces do not rebuild the text'
     return out
 
-# %% ../nbs/08_preview.ipynb #903e646b
+# %% ../nbs/08_preview.ipynb #fb3c3264
 _all_ = ['CSS', 'KINDS'] # rows are drawn here, so their style can be had here
 FOLD, LONG = 40, 160 # tokens of a declaration, and of a text, above which it is folded
 
-# %% ../nbs/08_preview.ipynb #aa0cc83f
+# %% ../nbs/08_preview.ipynb #3f37e4be
 def visible(
     text: str # text from data
 ) -> str: # HTML
@@ -104,7 +105,7 @@ def _token(piece: Piece, state: str = '') -> str:
     mark = '<b class="fgnb-cut">✂ max_length</b>' if state == 'cut' else ''
     return f'{mark}<{tag} class="{style}" title="{said}">{shown}</{tag}>{inside[len(shown):]}'
 
-# %% ../nbs/08_preview.ipynb #2c12c7e3
+# %% ../nbs/08_preview.ipynb #39712b76
 def _marked(found: list[Piece], limit: int|None) -> list[tuple[Piece, str]]:
     "Every piece with its state: empty, `cut` for the first one past the limit, `beyond` behind it."
     out, seen = [], 0
@@ -137,7 +138,7 @@ def _fold(group: list[tuple[Piece, str]]) -> str:
     head = f'<summary class="fgnb-k-{group[0][0].kind}">… {sum(len(p.ids) for p, _ in group[a:z]):,} more tokens ({KINDS[group[0][0].kind][0]}) …</summary>'
     return f'{"".join(drawn[:a])}<details{opened}>{head}{"".join(drawn[a:z])}</details>{"".join(drawn[z:])}'
 
-# %% ../nbs/08_preview.ipynb #54f80ae8
+# %% ../nbs/08_preview.ipynb #de5f0a07
 def _legend(found: list[Piece], over: bool = False) -> str:
     "The kinds that occur, and the marks."
     kinds = [k for k in KINDS if any(p.kind == k for p in found)]
@@ -203,7 +204,7 @@ class RowViews(list):
     def __str__(self) -> str: return '\n\n'.join(map(str, self))
     def _repr_mimebundle_(self, **kwargs) -> dict: return {'text/plain': str(self), 'text/html': self.html()}
 
-# %% ../nbs/08_preview.ipynb #067557ef
+# %% ../nbs/08_preview.ipynb #042fd099
 def view_from_dict(
     data: dict # made by `RowView.to_dict`
 ) -> RowView:
@@ -227,7 +228,7 @@ def show(
     where = Fault('', str(source.get('file') or ''), str(source.get('sheet') or ''), source.get('row')).where
     return RowView(str(example['id']), where, pieces(example, tokenizer), max_length, too_long)
 
-# %% ../nbs/08_preview.ipynb #fbbb75bb
+# %% ../nbs/08_preview.ipynb #40c2cd1a
 def _functions(example: dict) -> list[str]:
     "Names that the last message calls, or that it calls none."
     return sorted({c.name for c in gold_calls(example)}) or ['(no call)']
@@ -254,7 +255,7 @@ def shared_rows(
     return {'test': len(test), 'shared_commands': len(ids), 'call_rows': len(calls),
             'shared_calls': sum(call_key(e) in called for e in calls), 'ids': ids}
 
-# %% ../nbs/08_preview.ipynb #dc3e3134
+# %% ../nbs/08_preview.ipynb #cfceee23
 def sheet_row(
     example: dict # see `fgnb.data`
 ): # DataFrame with one row
@@ -276,7 +277,13 @@ def pick(
     found = list(first.values())
     return found if len(found) <= n else [found[round(i*(len(found)-1)/max(n-1, 1))] for i in range(n)]
 
-# %% ../nbs/08_preview.ipynb #fc6ce9ef
+# %% ../nbs/08_preview.ipynb #f7294475
+def _kept_spread(lengths, seed: int) -> dict:
+    "What the report draws: the columns of at most `SAMPLE` rows, and the tables of all."
+    few = lengths if len(lengths) <= SAMPLE else lengths.sample(SAMPLE, random_state=seed).sort_index()
+    kept = {c: few[c].tolist() for c in ('split', 'lang', 'tool', 'prompt', 'reply', 'total', 'declarations')}
+    return {'rows': len(lengths), 'seed': seed, 'columns': kept, 'tables': {by: spread_table(lengths, by).head(20).to_dict('records') for by in ('lang', 'tool')}}
+
 def write_preview(
     run: Run,       # the run to write into
     splits: dict,   # split name -> examples
@@ -291,6 +298,6 @@ def write_preview(
                'lengths': length_stats(lengths).rename_axis('at').reset_index().to_dict('records'),
                'cut': cut_table(lengths, candidates(lengths, limit)).to_dict('records'),
                'totals': {s: [int(n) for n in lengths.loc[lengths['split'] == s, 'total']] for s in SPLITS},
-               'shared': shared_rows(splits), 'views': [show(e, tokenizer, limit, run.config.data.too_long).to_dict() for e in pick(examples, shown)]}
+               'spread': _kept_spread(lengths, run.config.seed), 'shared': shared_rows(splits), 'views': [show(e, tokenizer, limit, run.config.data.too_long).to_dict() for e in pick(examples, shown)]}
     write_json(run/'preview.json', summary)
     return summary

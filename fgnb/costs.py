@@ -6,7 +6,7 @@
 __all__ = ['SHAPES', 'is_here', 'reset_peak', 'peak_memory', 'Point', 'take_steps', 'child', 'nonnegative', 'work', 'Costs',
            'cost_table', 'common_tokens', 'measure_costs']
 
-# %% ../nbs/08i_costs.ipynb #21afa2cc
+# %% ../nbs/08i_costs.ipynb #7dbf5149
 import json, os, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -23,7 +23,7 @@ from .memory import ROOM, Batch, activation_bytes, free_memory, largest_batch
 from .prefix import Shared, plain_model
 from .tokens import encode_all
 
-# %% ../nbs/08i_costs.ipynb #c457e95a
+# %% ../nbs/08i_costs.ipynb #13b02792
 _GEMMA = {'vocab_size': 262144, 'head_dim': 256, 'num_attention_heads': 4, 'num_key_value_heads': 1, 'sliding_window': 512, 'max_position_embeddings': 32768}
 #: hub id -> shape of a `gemma3_text` model
 SHAPES = {'google/functiongemma-270m-it': _GEMMA | {'hidden_size': 640, 'intermediate_size': 2048, 'num_hidden_layers': 18},
@@ -49,7 +49,7 @@ def _model(config: Config) -> tuple:
     adapter = lora_adapter(config, model)
     return (need('peft', 'train').get_peft_model(model, adapter) if adapter else model), precision
 
-# %% ../nbs/08i_costs.ipynb #0dc44249
+# %% ../nbs/08i_costs.ipynb #10fda74d
 def _rows(batch: Batch, reply: int, vocabulary: int, seed: int) -> dict:
     "Made-up rows: a common beginning, then words of their own, the last `reply` tokens supervised."
     torch = need('torch', 'train')
@@ -99,7 +99,7 @@ class Point:
         "The middle one."
         return sorted(self.seconds)[len(self.seconds)//2]
 
-# %% ../nbs/08i_costs.ipynb #d5ff0056
+# %% ../nbs/08i_costs.ipynb #65240f40
 def take_steps(
     config: Config,
     batches: list[Batch], # shortest first
@@ -137,7 +137,7 @@ def _timed(model: Any, shared: Shared, rows: dict, optimizer: Any, compute: str,
     if device == 'cuda': torch.cuda.synchronize()
     return time.perf_counter()-t0
 
-# %% ../nbs/08i_costs.ipynb #dc99e5ad
+# %% ../nbs/08i_costs.ipynb #41105771
 def child() -> None:
     "What the fresh process runs: the job in the folder that its command line names."
     job = Path(sys.argv[1])
@@ -160,7 +160,7 @@ def _steps_apart(config: Config, batches: list[Batch], **order) -> dict:
     if 'faults' in found: raise FaultError([Fault(**f) for f in found['faults']], 'fault while measuring')
     return found | {'points': [Point(Batch(**p['batch']), p['seconds'], p['peak']) for p in found['points']]}
 
-# %% ../nbs/08i_costs.ipynb #23c24746
+# %% ../nbs/08i_costs.ipynb #bb1ab85f
 def nonnegative(
     rows: list[list[float]], # one a measurement: its figures
     seen: list[float]        # what was measured
@@ -183,7 +183,7 @@ def work(
     own = batch.length - batch.shared
     return [1.0, float(batch.tokens), batch.shared**2/2 + batch.rows*own*(batch.shared + own/2)]
 
-# %% ../nbs/08i_costs.ipynb #bb33acf0
+# %% ../nbs/08i_costs.ipynb #1010089b
 @dataclass
 class Costs:
     "What steps take on this machine, and how sure that is."
@@ -250,7 +250,7 @@ class Costs:
         return pd.DataFrame([{'row': p.batch.length, 'shared': p.batch.shared, 'rows': p.batch.rows, 'tokens computed': p.batch.tokens, 'seconds': round(p.second, 3),
                               'formula': round(self.seconds(p.batch), 3), 'peak': gigabytes(p.peak), 'by formula': gigabytes(self.peak(p.batch))} for p in self.points])
 
-# %% ../nbs/08i_costs.ipynb #7f997f0a
+# %% ../nbs/08i_costs.ipynb #985e0738
 def _duration(seconds: float) -> str:
     return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
 

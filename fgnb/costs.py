@@ -6,7 +6,7 @@
 __all__ = ['SHAPES', 'is_here', 'reset_peak', 'peak_memory', 'Point', 'take_steps', 'child', 'nonnegative', 'work', 'Costs',
            'cost_table', 'common_tokens', 'measure_costs']
 
-# %% ../nbs/08i_costs.ipynb #7dbf5149
+# %% ../nbs/08i_costs.ipynb #236644ae
 import json, os, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -23,7 +23,7 @@ from .memory import ROOM, Batch, activation_bytes, free_memory, largest_batch
 from .prefix import Shared, plain_model
 from .tokens import encode_all
 
-# %% ../nbs/08i_costs.ipynb #13b02792
+# %% ../nbs/08i_costs.ipynb #fc3485ac
 _GEMMA = {'vocab_size': 262144, 'head_dim': 256, 'num_attention_heads': 4, 'num_key_value_heads': 1, 'sliding_window': 512, 'max_position_embeddings': 32768}
 #: hub id -> shape of a `gemma3_text` model
 SHAPES = {'google/functiongemma-270m-it': _GEMMA | {'hidden_size': 640, 'intermediate_size': 2048, 'num_hidden_layers': 18},
@@ -49,7 +49,7 @@ def _model(config: Config) -> tuple:
     adapter = lora_adapter(config, model)
     return (need('peft', 'train').get_peft_model(model, adapter) if adapter else model), precision
 
-# %% ../nbs/08i_costs.ipynb #10fda74d
+# %% ../nbs/08i_costs.ipynb #963434a6
 def _rows(batch: Batch, reply: int, vocabulary: int, seed: int) -> dict:
     "Made-up rows: a common beginning, then words of their own, the last `reply` tokens supervised."
     torch = need('torch', 'train')
@@ -96,16 +96,16 @@ class Point:
 
     @property
     def second(self) -> float:
-        "The middle one."
-        return sorted(self.seconds)[len(self.seconds)//2]
+        "The quickest one: whatever else a machine does only makes a step longer."
+        return min(self.seconds)
 
-# %% ../nbs/08i_costs.ipynb #65240f40
+# %% ../nbs/08i_costs.ipynb #22eb5035
 def take_steps(
     config: Config,
     batches: list[Batch], # shortest first
     reply: int = 24,      # supervised tokens of a row
     steps: int = 3,       # measured of each, after one that warms up
-    budget: float = 20.0  # seconds after which no further length is begun, if three were measured
+    budget: float = 20.0  # seconds that no further length shall pass, once three are measured
 ) -> dict: # points, parameters, trained, device, compute, and the shape that `activation_bytes` reads
     "Steps of the configured model on made-up batches, in this process."
     torch, t0 = need('torch', 'train'), time.perf_counter()
@@ -118,7 +118,7 @@ def take_steps(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer, points = torch.optim.AdamW(trained, lr=1e-9), []
     for batch in batches:
-        if len(points) >= 3 and time.perf_counter()-t0 > budget: break
+        if len(points) >= 3 and time.perf_counter()-t0 + sum(points[-1].seconds)*batch.tokens/points[-1].batch.tokens > budget: break
         rows = {k: v.to(device) for k, v in _rows(batch, reply, plain.config.vocab_size, config.seed).items()}
         reset_peak(device)
         took = [_timed(model, shared, rows, optimizer, precision.compute, device) for _ in range(steps+1)]
@@ -137,7 +137,7 @@ def _timed(model: Any, shared: Shared, rows: dict, optimizer: Any, compute: str,
     if device == 'cuda': torch.cuda.synchronize()
     return time.perf_counter()-t0
 
-# %% ../nbs/08i_costs.ipynb #41105771
+# %% ../nbs/08i_costs.ipynb #06b3bcc1
 def child() -> None:
     "What the fresh process runs: the job in the folder that its command line names."
     job = Path(sys.argv[1])
@@ -160,7 +160,7 @@ def _steps_apart(config: Config, batches: list[Batch], **order) -> dict:
     if 'faults' in found: raise FaultError([Fault(**f) for f in found['faults']], 'fault while measuring')
     return found | {'points': [Point(Batch(**p['batch']), p['seconds'], p['peak']) for p in found['points']]}
 
-# %% ../nbs/08i_costs.ipynb #bb1ab85f
+# %% ../nbs/08i_costs.ipynb #0dfc2f3b
 def nonnegative(
     rows: list[list[float]], # one a measurement: its figures
     seen: list[float]        # what was measured
@@ -183,7 +183,7 @@ def work(
     own = batch.length - batch.shared
     return [1.0, float(batch.tokens), batch.shared**2/2 + batch.rows*own*(batch.shared + own/2)]
 
-# %% ../nbs/08i_costs.ipynb #1010089b
+# %% ../nbs/08i_costs.ipynb #1ffed9e1
 @dataclass
 class Costs:
     "What steps take on this machine, and how sure that is."
@@ -206,7 +206,7 @@ class Costs:
         self.times, self.memory = self._fitted(self.points)
         *before, last = self.points
         times, memory = self._fitted(before)
-        spread = max((max(p.seconds)-min(p.seconds))/p.second/2 for p in self.points)
+        spread = max((max(p.seconds)-p.second)/p.second for p in self.points)
         self.time_off = max(abs(sum(x*y for x, y in zip(times, work(last.batch)))/last.second-1), spread)
         self.memory_off = abs(sum(x*y for x, y in zip(memory, self._bytes(last.batch)))/last.peak-1)
 
@@ -250,7 +250,7 @@ class Costs:
         return pd.DataFrame([{'row': p.batch.length, 'shared': p.batch.shared, 'rows': p.batch.rows, 'tokens computed': p.batch.tokens, 'seconds': round(p.second, 3),
                               'formula': round(self.seconds(p.batch), 3), 'peak': gigabytes(p.peak), 'by formula': gigabytes(self.peak(p.batch))} for p in self.points])
 
-# %% ../nbs/08i_costs.ipynb #985e0738
+# %% ../nbs/08i_costs.ipynb #21a7f1d5
 def _duration(seconds: float) -> str:
     return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
 
@@ -288,7 +288,7 @@ def measure_costs(
     config: Config,
     examples: list[dict],     # of the training; a few hundred are looked at
     tokenizer: Any,           # Hugging Face tokenizer
-    longest: int|None = None, # tokens of the longest row that is measured; default: twice what the data has, at most `model.max_length`
+    longest: int|None = None, # tokens of the longest row that is measured; default: `model.max_length`, as far as the budget goes
     steps: int = 3,           # measured of each length
     budget: float = 20.0      # seconds, roughly
 ) -> Costs:
@@ -299,13 +299,17 @@ def measure_costs(
     if not rows: raise FaultError([Fault('no rows to measure with', expected='at least one training row', code='empty')], 'fault')
     reply = sorted(len(e.completion_ids) for e in rows)[len(rows)//2]
     beginning = common_tokens(rows) if config.training.share_prefix != 'off' else 0
-    top = max(longest or min(config.model.max_length, 2*max(map(len, rows))), beginning+reply+64)
-    own = sorted({max(reply+2, round((top-beginning)*part)) for part in (.15, .3, .6, 1)})
+    own = _ladder(max(map(len, rows))-beginning, reply+2, max(longest or config.model.max_length, beginning+2*reply+64)-beginning)
     found = _steps_apart(config, [Batch(config.training.batch_size, beginning+n, beginning) for n in own], reply=reply, steps=steps, budget=budget)
     shared = beginning if found.pop('shares') else 0
     points = found['points'] if shared else [Point(_unshared(p.batch), p.seconds, p.peak) for p in found['points']]
     threads = int((os.environ | steady_env())['OMP_NUM_THREADS'])
     return Costs(config, points, shared, found['device'], found['compute'], found['parameters'], found['trained'], found['shape'], is_here(config.model.path), threads)
+
+def _ladder(typical: int, least: int, top: int) -> list[int]:
+    "Tokens of their own that measured rows have: from half of what the data has, two and a half times as many each, up to `top`; at least three steps."
+    steps = sorted({max(least, round(typical*2.5**n/2)) for n in range(8) if typical*2.5**n/2 <= top})
+    return steps if len(steps) >= 3 else sorted({least + (top-least)*n//3 for n in (0, 1, 2, 3)})
 
 def _unshared(batch: Batch) -> Batch:
     "The batch where nothing is computed once."

@@ -6,7 +6,7 @@
 __all__ = ['REASONS', 'ALIKE', 'declaration_reasons', 'reasons', 'marked_differences', 'RuntimeView', 'runtime_view',
            'runtime_table', 'runtime_line']
 
-# %% ../nbs/08h_runtime.ipynb #1955be03
+# %% ../nbs/08h_runtime.ipynb #40019ec0
 import html, re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from .format import CONTROL_TOKENS, RESERVED, render, render_declaration, render
 from .ollama import SENTENCE, SPACE, as_request, go_value, ollama_declaration, ollama_prompt, refusals, turns, types_of
 from .preview import visible
 
-# %% ../nbs/08h_runtime.ipynb #dc391c92
+# %% ../nbs/08h_runtime.ipynb #6e71d2f1
 #: reason -> (what Ollama does, whether it matters: much | some | little, why)
 REASONS = {
     'sentence': ('writes its own sentence before the declarations', 'much', 'training had another text there, and that text is what switches calling on'),
@@ -68,7 +68,7 @@ def declaration_reasons(
     if not params.get('type') or not props or f.get('description', '') is None or not f.get('name'): found.add('shape')
     return found or {'other'}
 
-# %% ../nbs/08h_runtime.ipynb #bdabdb4f
+# %% ../nbs/08h_runtime.ipynb #d3af24de
 def _ours(value: Any) -> str: return render_value(value)
 
 def _message_reasons(messages: list[dict], i: int) -> set[str]:
@@ -90,7 +90,7 @@ def _value_reasons(value: Any) -> set[str]:
     if isinstance(value, (list, tuple)): return set().union(*map(_value_reasons, value))
     return {'value'} if _ours(value) != go_value(value) else set()
 
-# %% ../nbs/08h_runtime.ipynb #9ff4d027
+# %% ../nbs/08h_runtime.ipynb #00ef16ae
 class _Judge:
     "Reasons of rows; what they share is worked out once."
     def __init__(self): self.tools, self.heads = {}, {} # by identity: the rows live as long as the judge
@@ -131,7 +131,7 @@ def reasons(
     "Why Ollama would send another prompt for `example`; empty where it sends what was trained."
     return _Judge()(example)
 
-# %% ../nbs/08h_runtime.ipynb #74ef9abd
+# %% ../nbs/08h_runtime.ipynb #e1b7f53a
 _LEX = re.compile('|'.join(map(re.escape, CONTROL_TOKENS)) + r'|\w+|\s+|[^\w\s]')
 ALIKE = 240 # characters that are the same, above which the middle is folded
 
@@ -154,10 +154,13 @@ def _drawn(kind: str, text: str) -> str:
     if kind == 'gone': return f'<del class="fgnb-gone" title="only in training">−{visible(text)}</del>'
     if kind == 'new': return f'<ins class="fgnb-new" title="only at runtime">+{visible(text)}</ins>'
     if len(text) <= ALIKE: return visible(text)
-    a, z = text[:ALIKE//3], text[-ALIKE//3:]
-    return f'{visible(a)}<details><summary>… {len(text)-len(a)-len(z):,} characters, the same …</summary>{visible(text[len(a):len(text)-len(z)])}</details>{visible(z)}'
+    words, a, z = _LEX.findall(text), 0, 0
+    while sum(map(len, words[:a])) < ALIKE//3: a += 1
+    while sum(map(len, words[len(words)-z:])) < ALIKE//3: z += 1
+    middle = ''.join(words[a:len(words)-z])
+    return f'{visible("".join(words[:a]))}<details><summary>… {len(middle):,} characters, the same …</summary>{visible(middle)}</details>{visible("".join(words[len(words)-z:]))}'
 
-# %% ../nbs/08h_runtime.ipynb #431a63c0
+# %% ../nbs/08h_runtime.ipynb #84d4a7ac
 @dataclass
 class RuntimeView:
     "One row as it was trained and as Ollama would ask it; shows itself in a notebook."
@@ -199,7 +202,7 @@ def runtime_view(
     sent = '' if faults else ollama_prompt(as_request(before), tools)
     return RuntimeView(str(example['id']), render(before, tools, True), sent, reasons(example), faults)
 
-# %% ../nbs/08h_runtime.ipynb #7b400e73
+# %% ../nbs/08h_runtime.ipynb #0f2eeff4
 @no_cycle_search()
 def runtime_table(
     examples: list[dict] # see `fgnb.data`

@@ -6,7 +6,7 @@
 __all__ = ['SAMPLE', 'PARTS', 'SHOWN', 'length_sample', 'told', 'spread_table', 'plot_spread', 'Explorer', 'compare_vocabularies',
            'compare_with']
 
-# %% ../nbs/07b_spread.ipynb #bcd9d83a
+# %% ../nbs/07b_spread.ipynb #f3f665ee
 import html, random
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .lengths import Picture, blank_axes, candidates, length_table, suggest_max_
 from .live import bundle
 from .tokens import load_tokenizer
 
-# %% ../nbs/07b_spread.ipynb #d8e269c3
+# %% ../nbs/07b_spread.ipynb #8a307d46
 SAMPLE = 2000 # rows that are counted of more
 
 def length_sample(
@@ -37,7 +37,7 @@ def told(
     n = lengths.attrs.get('rows', len(lengths))
     return f'all {n:,} rows counted' if n == len(lengths) else f'{len(lengths):,} of {n:,} rows counted, drawn with seed {lengths.attrs["seed"]}'
 
-# %% ../nbs/07b_spread.ipynb #ab10e77c
+# %% ../nbs/07b_spread.ipynb #7da7074d
 PARTS = ('prompt', 'reply', 'total')
 _AT = {'shortest': 0, 'median': .5, '90 %': .9, '99 %': .99, 'longest': 1}
 
@@ -63,29 +63,37 @@ def spread_table(
     table = pd.DataFrame(rows, columns=[by, 'rows', *_AT, 'declarations'])
     return table if by != 'part' else table.drop(columns='declarations')
 
-# %% ../nbs/07b_spread.ipynb #68b6560e
+# %% ../nbs/07b_spread.ipynb #04e5855a
 _LINES = (('#0072B2', '-'), ('#D55E00', '--'), ('#009E73', ':'), ('#CC79A7', '-.'), ('#E69F00', '-'), ('#56B4E9', '--'), ('#000000', ':'), ('#7a6a00', '-.'))
 SHOWN = len(_LINES) # curves of one picture
 
-def _curves(lengths, by: str) -> list[tuple[str, list[int]]]:
-    "The curves of a picture: label and lengths."
-    if by == 'part': return [('whole row' if p == 'total' else p, sorted(lengths[p])) for p in reversed(PARTS)]
+def _columns(lengths, by: str) -> list[tuple[str, list[tuple[str, list[int]]]]]:
+    "The columns of a picture: its name, and its curves (label, lengths)."
+    if by == 'part': return [('whole row' if p == 'total' else p, [('', sorted(lengths[p]))]) for p in PARTS]
     groups = sorted(_by(lengths, by).groupby(by), key=lambda g: (-len(g[1]), g[0]))
     label = lambda i, name: name[:28] if name.isascii() else f'{by} {i+1}'
-    return [(f'{label(i, name)} ({len(g)})', sorted(g['total'])) for i, (name, g) in enumerate(groups[:SHOWN])]
+    return [('whole row', [(f'{label(i, name)} ({len(g)})', sorted(g['total'])) for i, (name, g) in enumerate(groups[:SHOWN])])]
 
-def _draw(histogram, ecdf, curves: list, limit: int) -> None:
-    "Both pictures of the same lengths."
-    top = max(limit, max(n[-1] for _, n in curves))*1.03
-    edges = [top*i/60 for i in range(61)]
+def _range(curves: list, limit: int|None) -> tuple[float, float]:
+    "From the shortest row to the longest, and to the limit where it is near."
+    low, high = min(n[0] for _, n in curves), max(n[-1] for _, n in curves)
+    room = max(8, high-low)
+    if limit and low-room <= limit <= high+room: low, high = min(low, limit), max(high, limit)
+    return low-.04*room-.5, high+.04*room+.5
+
+def _draw(histogram, ecdf, curves: list, limit: int|None) -> None:
+    "Histogram and ECDF of one column."
+    low, high = _range(curves, limit)
+    edges = [low + (high-low)*i/40 for i in range(41)] if high-low > 40 else [round(low)-.5+i for i in range(round(high-low)+2)]
     for (label, n), (colour, style) in zip(curves, _LINES):
-        histogram.hist(n, bins=edges, histtype='step', color=colour, linestyle=style, linewidth=1.6, label=label)
-        ecdf.step([0, *n, top], [0, *((i+1)/len(n) for i in range(len(n))), 1], where='post', color=colour, linestyle=style, linewidth=1.6)
+        histogram.hist(n, bins=edges, histtype='stepfilled' if len(curves) == 1 else 'step', color=colour, linestyle=style, linewidth=1.5)
+        ecdf.step([low, *n, high], [0, *((i+1)/len(n) for i in range(len(n))), 1], where='post', color=colour, linestyle=style, linewidth=1.6, label=label)
     for axes in (histogram, ecdf):
-        axes.axvline(limit, color='#D55E00', linewidth=2)
-        axes.set_xlim(0, top); axes.set_xlabel('tokens')
-    histogram.set_ylabel('rows'); ecdf.set_ylabel('share of rows that are at most so long'); ecdf.set_ylim(0, 1.02)
-    histogram.yaxis.get_major_locator().set_params(integer=True)
+        axes.spines[['top', 'right']].set_visible(False)
+        axes.grid(axis='y', alpha=.3, linewidth=.6); axes.set_axisbelow(True); axes.set_xlim(low, high)
+        if limit and low <= limit <= high: axes.axvline(limit, color='#D55E00', linewidth=2.2)
+    ecdf.set_ylim(0, 1.03)
+    for axis in (histogram.yaxis, ecdf.xaxis, histogram.xaxis): axis.get_major_locator().set_params(integer=True, nbins=5)
 
 def plot_spread(
     lengths,                     # made by `length_table`
@@ -93,20 +101,21 @@ def plot_spread(
     by: str = 'part'             # part | tool | lang | kind | split
 ) -> Picture:
     "Histogram and ECDF of the lengths, and what the limit cuts."
-    limit = max_length or suggest_max_length(lengths)
-    figure, _ = blank_axes(11, 3.6)
+    limit, columns = max_length or suggest_max_length(lengths), _columns(lengths, by)
+    figure, _ = blank_axes(11 if by == 'part' else 9, 4.6)
     figure.clear()
-    pair = figure.subplots(1, 2)
-    for axes in pair:
-        axes.spines[['top', 'right']].set_visible(False)
-        axes.grid(axis='y', alpha=.3, linewidth=.6); axes.set_axisbelow(True)
-    curves, cut = _curves(lengths, by), int((lengths['total'] > limit).sum())
-    _draw(*pair, curves, limit)
-    pair[0].set_title(f'max_length {limit}: {cut} of {len(lengths)} rows are longer', fontsize=10, loc='left')
-    figure.legend(*pair[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc='upper left', bbox_to_anchor=(.91, .9))
-    return Picture(figure, f'Histogram and ECDF of {", ".join(label for label, _ in curves)}; {told(lengths)}; a limit of {limit} tokens is passed by {cut} rows')
+    pairs = figure.subplots(2, len(columns), squeeze=False, gridspec_kw={'hspace': .3, 'wspace': .25})
+    for (name, curves), histogram, ecdf in zip(columns, *pairs):
+        _draw(histogram, ecdf, curves, limit if name == 'whole row' else None)
+        inside = histogram.get_xlim()[0] <= limit <= histogram.get_xlim()[1]
+        histogram.set_title(name + (f', max_length {limit}' + ('' if inside else ' (outside)') if name == 'whole row' else ''), fontsize=10, loc='left')
+        ecdf.set_xlabel('tokens')
+    pairs[0][0].set_ylabel('rows'); pairs[1][0].set_ylabel('share at most so long')
+    if by != 'part': pairs[1][0].legend(frameon=False, fontsize=9, loc='center left', bbox_to_anchor=(1, 1))
+    names, cut = [label or name for name, curves in columns for label, _ in curves], int((lengths['total'] > limit).sum())
+    return Picture(figure, f'Histogram and ECDF of {", ".join(names)}; {told(lengths)}; a limit of {limit} tokens is passed by {cut} rows')
 
-# %% ../nbs/07b_spread.ipynb #14aefa9c
+# %% ../nbs/07b_spread.ipynb #12fc3c53
 class Explorer:
     "Row lengths and a limit that can be moved; shows itself as a slider, or as a picture where nobody can move one."
     def __init__(self,
@@ -156,7 +165,7 @@ class Explorer:
     def _repr_mimebundle_(self, **kwargs) -> dict:
         return bundle(self.widget, lambda: {'text/plain': self.line(), 'image/png': self.picture().render('png')}, self.interactive)
 
-# %% ../nbs/07b_spread.ipynb #724135cc
+# %% ../nbs/07b_spread.ipynb #09e36293
 def compare_vocabularies(
     examples: list[dict],   # see `fgnb.data`
     tokenizers: dict,       # name -> Hugging Face tokenizer; the first is what the others are compared with
@@ -176,7 +185,7 @@ def compare_vocabularies(
     table.attrs['told'] = told(first)
     return table
 
-# %% ../nbs/07b_spread.ipynb #b46a9f17
+# %% ../nbs/07b_spread.ipynb #77959301
 def compare_with(
     examples: list[dict], # see `fgnb.data`
     tokenizer: Any,       # of the model in use

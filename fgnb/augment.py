@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'PATIENCE', 'spells', 'bare', 'child', 'Judge', 'refuse_held_out', 'augment', 'summary', 'augment_splits']
 
-# %% ../nbs/06d_augment.ipynb #572e23e5
+# %% ../nbs/06d_augment.ipynb #9c7be921
 import math, random, re, unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from .rewrite import Proposal, Source, joins, moods, swaps, texts
 from .schema import check_arguments
 from .spelling import respell
 
-# %% ../nbs/06d_augment.ipynb #c74b575f
+# %% ../nbs/06d_augment.ipynb #a7c3b22c
 def spells(
     source: Source
 ): # endless iterator of `Proposal` or None
@@ -39,7 +39,7 @@ def spells(
 RULES = {'swap': (swaps, 3), 'correct': (lambda s: swaps(s, correct=True), 1), 'join': (joins, 2), 'mood': (moods, 1), 'copy': (texts, 3), 'spell': (spells, 2),
          'talk': (talk, 0), 'toolless': (toolless, 0), 'ask': (asks, 0)}
 
-# %% ../nbs/06d_augment.ipynb #70e2d70c
+# %% ../nbs/06d_augment.ipynb #85aeab80
 def bare(text: str) -> str:
     "A command down to its letters and digits: what two commands share that say the same."
     return ''.join(c for c in unicodedata.normalize('NFKC', text).casefold() if c.isalnum())
@@ -96,7 +96,7 @@ class Judge:
         self.rows.append(row)
         return True
 
-# %% ../nbs/06d_augment.ipynb #47ca1ad7
+# %% ../nbs/06d_augment.ipynb #cb7a2555
 def refuse_held_out(examples: list[dict]) -> None:
     "Held-out rows are no source."
     faults = [Fault('a held-out row is no source of training rows', **place_of(e), column='Split', seen=shorten(command(e)), expected='train', code='split')
@@ -143,7 +143,7 @@ def augment(
     source, judge = Source(list(examples), seed, dict(values or {})), Judge(list(examples), list(held_out))
     wanted = _quota(rules, round(times*len(examples)), weights)
     streams = {name: rule(source, others) if name == 'toolless' else rule(source) for name, (rule, _) in RULES.items()}
-    bar = Progress('augment', sum(wanted.values()), quiet=quiet or not sum(wanted.values()))
+    bar = Progress('augment', sum(wanted.values()), quiet=quiet or sum(wanted.values()) < 5_000) # below that it takes a few seconds
     got = _run(streams, wanted, judge, bar, spread=not rules)
     bar.close()
     lacking = _lacking([*examples, *judge.rows], no_call_share)
@@ -165,7 +165,7 @@ def _calls_met(rows: list[dict], held_out: list[dict]) -> float:
     asked_for = [e for e in held_out if gold_calls(e)]
     return round(sum(call_key(e) in calls for e in asked_for)/len(asked_for), 4) if asked_for else 0.0
 
-# %% ../nbs/06d_augment.ipynb #09347c6a
+# %% ../nbs/06d_augment.ipynb #996f48d0
 def summary(report: dict) -> str:
     "One line on what came and what was dropped."
     def told(counts): return ', '.join(f'{n} {r}' for r, n in sorted(counts.items(), key=lambda kv: -kv[1])) or 'none'

@@ -6,14 +6,15 @@
 __all__ = ['SPLITS', 'SPLIT_STYLES', 'length_table', 'length_stats', 'suggest_max_length', 'candidates', 'cut_table', 'Picture',
            'blank_axes', 'plot_totals', 'plot_lengths']
 
-# %% ../nbs/07a_lengths.ipynb #c05737e6
+# %% ../nbs/07a_lengths.ipynb #a14d2e46
 import html
 from dataclasses import dataclass
 from typing import Any
 
+from .data import gold_calls
 from .tokens import encode_all
 
-# %% ../nbs/07a_lengths.ipynb #3a5e148e
+# %% ../nbs/07a_lengths.ipynb #c1f249a2
 SPLITS = ('train', 'validation', 'test')
 
 def _declared(ids: list[int]) -> int:
@@ -24,18 +25,18 @@ def _declared(ids: list[int]) -> int:
 def length_table(
     examples: list[dict], # see `fgnb.data`
     tokenizer: Any        # Hugging Face tokenizer
-): # DataFrame: id, split, kind, lang, prompt, reply, total, declarations (tokens), declaration_share
+): # DataFrame: id, split, kind, lang, tool, prompt, reply, total, declarations (tokens), declaration_share
     "The length of every example in tokens."
     import pandas as pd
     rows = []
     for e, encoded in zip(examples, encode_all(examples, tokenizer)):
         prompt, reply, declared = len(encoded.prompt_ids), len(encoded.completion_ids), _declared(encoded.prompt_ids)
-        rows.append({'id': e['id'], 'split': e.get('split') or 'train', 'kind': e.get('kind', ''), 'lang': e.get('lang', ''),
+        rows.append({'id': e['id'], 'split': e.get('split') or 'train', 'kind': e.get('kind', ''), 'lang': e.get('lang', ''), 'tool': ' + '.join(sorted({c.name for c in gold_calls(e)})) or '(no call)',
                      'prompt': prompt, 'reply': reply, 'total': prompt+reply,
                      'declarations': declared, 'declaration_share': round(declared/(prompt+reply), 3)})
-    return pd.DataFrame(rows, columns=['id', 'split', 'kind', 'lang', 'prompt', 'reply', 'total', 'declarations', 'declaration_share'])
+    return pd.DataFrame(rows, columns=['id', 'split', 'kind', 'lang', 'tool', 'prompt', 'reply', 'total', 'declarations', 'declaration_share'])
 
-# %% ../nbs/07a_lengths.ipynb #37bee490
+# %% ../nbs/07a_lengths.ipynb #9ecc3bb3
 def length_stats(
     lengths # made by `length_table`
 ): # DataFrame: one row a percentile; tokens, and the declarations' share
@@ -61,7 +62,7 @@ def candidates(
     near = [n for n in (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192) if best/4 <= n <= best*2]
     return sorted({*near, best, *([max_length] if max_length else [])})
 
-# %% ../nbs/07a_lengths.ipynb #b9d2e7a0
+# %% ../nbs/07a_lengths.ipynb #6f0ea8e6
 def cut_table(
     lengths,                           # made by `length_table`
     max_lengths: list[int]|None = None # limits to try; default `candidates(lengths)`
@@ -76,7 +77,7 @@ def cut_table(
                    | {'longest': cut.loc[cut['total'].idxmax(), 'id'] if len(cut) else ''})
     return pd.DataFrame(out)
 
-# %% ../nbs/07a_lengths.ipynb #3be2dc28
+# %% ../nbs/07a_lengths.ipynb #a0400ac8
 @dataclass
 class Picture:
     "A matplotlib `figure` that shows itself in a notebook; `alt` says in words what it shows."
@@ -113,7 +114,7 @@ def blank_axes(
     axes.grid(axis='y', alpha=.3, linewidth=.6); axes.set_axisbelow(True)
     return figure, axes
 
-# %% ../nbs/07a_lengths.ipynb #4b2c0a2e
+# %% ../nbs/07a_lengths.ipynb #4a770976
 SPLIT_STYLES = {'train': ('#0072B2', ''), 'validation': ('#E69F00', '//'), 'test': ('#009E73', '..')} # colour, hatch
 
 def _bins(everything: list[int], right: int) -> list[float]:

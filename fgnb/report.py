@@ -7,7 +7,7 @@ __all__ = ['PLAIN', 'DECODING', 'MOST', 'SECTIONS', 'Missing', 'section', 'headl
            'lengths_part', 'loss_part', 'scores_part', 'failures_part', 'advice_part', 'confidence_part', 'slices_part',
            'flips_part', 'misses_part', 'exports_part', 'provenance_part', 'report_html', 'write_report']
 
-# %% ../nbs/14_report.ipynb #87b54509
+# %% ../nbs/14_report.ipynb #25c5460a
 import html, time
 from pathlib import Path
 from typing import Any, Callable
@@ -21,8 +21,9 @@ from .folder import Run
 from .lengths import SPLITS, plot_totals
 from .page import PAGE_CSS, Html, bar, cell, interval, percent, table
 from .preview import CSS, counts, view_from_dict
+from .spread import plot_spread, told
 
-# %% ../nbs/14_report.ipynb #69898941
+# %% ../nbs/14_report.ipynb #cd86f010
 class Missing(Exception):
     "An input of a part that is not there (yet)."
 
@@ -50,7 +51,7 @@ def section(
     name = title.lower().replace(' ', '-')
     return f'<section id="{name}"><h2>{cell(title)}</h2>{inside}</section>'
 
-# %% ../nbs/14_report.ipynb #a07207e7
+# %% ../nbs/14_report.ipynb #71864e9f
 def headline(run: Run) -> str:
     "The result in a sentence and three figures."
     metrics = run.metrics
@@ -72,7 +73,7 @@ def headline(run: Run) -> str:
             f'or no call where none is wanted. '
             f'The band is the 95 % interval: with other test commands of the same sort the figure would usually fall inside it.</p>{few}')
 
-# %% ../nbs/14_report.ipynb #6dd77961
+# %% ../nbs/14_report.ipynb #22c1232d
 def _functions_offered(splits: dict) -> Html:
     "The functions that prompts declare, with how often rows call them."
     tools = {t['function']['name']: t['function'].get('description') or '' for rows in splits.values() for e in rows for t in e.get('tools') or []}
@@ -112,14 +113,24 @@ def lengths_part(run: Run) -> str:
     "Histogram, percentiles and the cost of limits."
     p = _json(run, 'preview.json')
     picture = plot_totals(p['totals'], [c['max_length'] for c in p['cut']], p['max_length'])
+    more = _spread(p['spread'], p['max_length']) if p.get('spread', {}).get('rows') else '' # runs made before it was kept have none
     rows = [{**r, 'declaration_share': percent(r['declaration_share'])} for r in p['lengths']]
     heads = {'at': '', 'prompt': 'prompt', 'reply': 'reply', 'total': 'whole row', 'declaration_share': 'share of declarations'}
     cut = table(p['cut'], {'max_length': 'limit', 'rows_cut': 'rows it cuts'} | {s: s for s in SPLITS})
     return (f'<p>A token is a piece of a word. This run allows {p["max_length"]} tokens a row; '
             f'{p["suggested_max_length"]} would be enough for every row.</p>'
-            f'{picture.img()}<div class="side">{table(rows, heads)}{cut}</div>')
+            f'{picture.img()}<div class="side">{table(rows, heads)}{cut}</div>{more}')
 
-# %% ../nbs/14_report.ipynb #50f9ee83
+def _spread(kept: dict, limit: int) -> str:
+    "Histogram and ECDF of the parts of a row, and which functions and languages are long."
+    import pandas as pd
+    lengths = pd.DataFrame(kept['columns'])
+    lengths.attrs |= {'rows': kept['rows'], 'seed': kept['seed']}
+    heads = {'tool': 'function', 'lang': 'language'}
+    tables = ''.join(table(rows, {k: heads.get(k, k) for k in rows[0]}) for rows in kept['tables'].values() if rows)
+    return f'<p class="note">On the right the height of a curve at the limit is the share of rows that fit ({cell(told(lengths))}).</p>{plot_spread(lengths, limit).img()}<div class="side">{tables}</div>'
+
+# %% ../nbs/14_report.ipynb #3191f878
 def loss_part(run: Run) -> str:
     "The curves, what every epoch answered, which epoch was kept, and the figures of the training."
     history, notes = _json(run, 'history.jsonl'), run.metrics.get('train') or {}
@@ -134,7 +145,7 @@ def loss_part(run: Run) -> str:
     return (f'<p>The loss says how surprised the model is by the right replies; lower is better. {cell(picture.alt)}.</p>{picture.img()}{risen}'
             f'{said}{epochs_table(history, kept)}{samples}{table(rows) if rows[0] else ""}')
 
-# %% ../nbs/14_report.ipynb #c10dd060
+# %% ../nbs/14_report.ipynb #b6682b9c
 PLAIN = { # metric: in plain words
     'exact_match': 'everything exactly right', 'tool_call_accuracy': 'exactly right, where a call is wanted',
     'tool_name_accuracy': 'the right function was called', 'tool_args_accuracy': 'all arguments right',
@@ -163,7 +174,7 @@ def scores_part(run: Run) -> str:
              'picture': '0 to 100 %: ○ before, ● after'}
     return f'<p>Both models answered the same test commands. {DECODING.get(metrics.get("decoding"), "")}Rows: how many test commands a score is about.</p>{table(rows, heads)}'
 
-# %% ../nbs/14_report.ipynb #f62d6c2b
+# %% ../nbs/14_report.ipynb #82038184
 def _answers(
     run: Run
 ) -> tuple[list[dict], list[str], list[str]|None]: # test rows, tuned replies, base replies of the same rows
@@ -177,7 +188,7 @@ def _answers(
     if not tuned: raise Missing('predictions/tuned.jsonl holds no row')
     return [tests[i] for i in tuned], list(tuned.values()), [base[i] for i in tuned] if set(base) >= set(tuned) else None
 
-# %% ../nbs/14_report.ipynb #0829f7b3
+# %% ../nbs/14_report.ipynb #4dcde38a
 def failures_part(run: Run) -> str:
     "What goes wrong, what it then does, and why."
     examples, tuned, _ = _answers(run)
@@ -200,7 +211,7 @@ def slices_part(run: Run) -> str:
     examples, tuned, _ = _answers(run)
     return slices_html(tuned, examples, run.manifest['seed'])
 
-# %% ../nbs/14_report.ipynb #961c5107
+# %% ../nbs/14_report.ipynb #5cfd1add
 MOST = 200 # misses printed
 
 def flips_part(run: Run) -> str:
@@ -233,7 +244,7 @@ def misses_part(run: Run) -> str:
     kinds = [{'what went wrong': FAULTS.get(k, k), 'commands': int(n)} for k, n in missed['verdict'].value_counts().items()]
     return f'<p>{len(missed)} of {len(examples)} test commands are not answered exactly right.</p>{table(kinds)}{_miss_table(missed)}'
 
-# %% ../nbs/14_report.ipynb #fe839ccd
+# %% ../nbs/14_report.ipynb #bb9530a0
 def exports_part(run: Run) -> str:
     "The table of artefacts with the scores each of them reached."
     rows = _json(run, 'exports.json')
@@ -265,7 +276,7 @@ def provenance_part(run: Run) -> str:
             f'<div class="side">{table(stations) if stations else "<p>No station has run.</p>"}{versions}</div>'
             f'<details><summary>the whole configuration</summary><pre>{html.escape(config)}</pre></details>')
 
-# %% ../nbs/14_report.ipynb #d0b84f3b
+# %% ../nbs/14_report.ipynb #670db2a2
 SECTIONS = [('Result', headline, '04_inference_test'), ('What fails', failures_part, '04_inference_test'), ('What to write next', advice_part, '04_inference_test'),
             ('Data', data_part, '01_data_preview'), ('A row as the model sees it', row_part, '01_data_preview'),
             ('Length of rows', lengths_part, '01_data_preview'), ('Training', loss_part, '03_quick_finetune'), ('Scores', scores_part, '04_inference_test'),
@@ -289,7 +300,7 @@ def report_html(
     manifest = run.manifest
     parts = ''.join(section(run, title, build, f'The notebook {remedy}' if remedy[0].isdigit() else remedy) for title, build, remedy in SECTIONS)
     links = ''.join(f'<a href="#{t.lower().replace(" ", "-")}">{cell(t)}</a>' for t, _, _ in SECTIONS)
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    return (f'<!DOCTYPE html>\n<html lang="en" class="fgnb-page"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
             f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'; img-src data:">'
             f'<title>{html.escape(run.name)}: report</title><style>{PAGE_CSS}{CSS}</style></head><body><h1>{cell(run.name)}</h1>'
             f'<div class="note">written {time.strftime("%Y-%m-%d %H:%M")} by fgnb</div>{_not_whole(manifest)}<nav>{links}</nav>{parts}</body></html>\n')

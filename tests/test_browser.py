@@ -70,7 +70,7 @@ def test_hostile_rows_in_jupyterlab(lab, page, project, screens):
     assert page.evaluate('window.pwned') is None and page.locator('.fgnb-opened img, .fgnb-lines img, .fgnb-runtime img, .fgnb-opened svg').count() == 0
     pictures(page, screens, 'hostile', page.locator('.fgnb-lines').first)
     page.locator('.fgnb-runtime').scroll_into_view_if_needed()
-    page.screenshot(path=root/'outputs'/'screens'/'runtime_dark.png')
+    page.screenshot(path=screens/'runtime_dark.png')
 
 
 def test_a_command_is_typed(lab, page, project, screens):

@@ -106,7 +106,7 @@ def coefficient(
     raw = float(pairs.sum()/(sizes*(sizes-1)).sum())
     return Coefficient(raw, krippendorff_alpha(units), low if low is None else float(low), high if high is None else float(high))
 
-# %% ../nbs/11i_agreement.ipynb #09ab55c2
+# %% ../nbs/11i_agreement.ipynb #53e90d98
 def _per_tool(both: list[list[Label]]) -> pd.DataFrame:
     "One row a tool; `both` are the labels of items that at least two people have labelled."
     rows, said = [], [[tool_of(l) for l in ls] for ls in both]
@@ -146,7 +146,7 @@ class Agreement:
     def _repr_html_(self) -> Html:
         return Html(f'<p>{cell(str(self))}</p>' + ''.join(table(t.to_dict('records')) for t in (self.pairs, self.tools)))
 
-# %% ../nbs/11i_agreement.ipynb #5177ffbc
+# %% ../nbs/11i_agreement.ipynb #6b2f5bf5
 def _seen(session: Session) -> None:
     "Refuse a session that does not show what the others said."
     if not session.blind: return
@@ -163,7 +163,7 @@ def agreement(
     tool, call = (coefficient([[of(l) for l in ls] for ls in both], draws) for of in (tool_of, call_of))
     return Agreement(dict(Counter(w for ls in labels.values() for w in sorted(ls))), len(both), tool, call, _pairs(labels), _per_tool(both))
 
-# %% ../nbs/11i_agreement.ipynb #925f75dd
+# %% ../nbs/11i_agreement.ipynb #a49e365b
 def plot_confusion(
     session: Session,
     one: str,  # who
@@ -181,7 +181,7 @@ def plot_confusion(
     axes.set_xlabel(other); axes.set_ylabel(one)
     return Picture(figure, f'{one} (rows) against {other} (columns): ' + '; '.join(f'{a} – {b}: {n}' for (a, b), n in counts.most_common(12)))
 
-# %% ../nbs/11i_agreement.ipynb #53ae2964
+# %% ../nbs/11i_agreement.ipynb #9d5a7b26
 @dataclass(frozen=True)
 class Conflict:
     "An item about which people differ, and nobody has decided."

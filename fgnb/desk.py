@@ -213,7 +213,7 @@ class Progress:
 # %% ../nbs/11h_desk.ipynb #b4033f23
 _EVENTS = "SELECT e.item, e.n, e.at, e.who, e.what, e.body, s.state='done' FROM event e LEFT JOIN step s ON s.n=e.step WHERE {} ORDER BY e.n"
 _HISTORY = 'SELECT e.n, e.at, e.who, e.what, i.id, e.body, s.state FROM event e LEFT JOIN item i ON i.n=e.item LEFT JOIN step s ON s.n=e.step WHERE {} ORDER BY e.n'
-_COUNT = 'SELECT status, count(*) FROM item GROUP BY status', "SELECT CASE kind WHEN 'skip' THEN 'skipped' ELSE 'labelled' END, count(*) FROM answer WHERE who=:who GROUP BY kind"
+_COUNT = 'SELECT status, count FROM tally', "SELECT CASE kind WHEN 'skip' THEN 'skipped' ELSE 'labelled' END, count(*) FROM answer WHERE who=:who GROUP BY kind"
 _OWN = 'NOT EXISTS(SELECT 1 FROM answer a WHERE a.item=i.n AND a.who=:who)', "EXISTS(SELECT 1 FROM answer a WHERE a.item=i.n AND a.who=:who AND a.kind='skip')"
 
 class Desk(Kept):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR_ENOUGH', 'PARTS', 'NO_MODEL', 'NO_CHANCE', 'NO_TRAIN', 'COLOURS', 'Said', 'as_said', 'shares', 'ask', 'margin',
-           'entropy', 'disagreement', 'Neighbours', 'combine', 'ambiguity', 'plot_ambiguity']
+           'entropy', 'disagreement', 'Neighbours', 'shares_of', 'combine', 'ambiguity', 'plot_ambiguity']
 
 # %% ../nbs/11j_ambiguity.ipynb #dece6f73
 import json, math
@@ -155,18 +155,28 @@ class Neighbours:
         other = [e for k, e in found.items() if k != key] if key is not None else list(found.values())[1:]
         return float(bool(other)), (other or [None])[0]
 
-# %% ../nbs/11j_ambiguity.ipynb #9eee713e
-PARTS = {'margin': 3.0, 'entropy': 1.0, 'disagreement': 2.0, 'neighbours': 2.0, 'contradiction': 3.0, 'distance': 1.0} # part -> weight
+# %% ../nbs/11j_ambiguity.ipynb #dd99c859
+PARTS = {'margin': 3.0, 'entropy': 1.0, 'disagreement': 2.0, 'neighbours': 2.0, 'contradiction': math.inf, 'distance': 1.0} # part -> weight; one without limit decides alone
 NO_MODEL, NO_CHANCE, NO_TRAIN = 'no model was asked', 'no model gave chances: ask a function with samples=5', 'no training rows were given'
 
-def combine(
+def shares_of(
     parts: pd.DataFrame,                   # columns of `PARTS`, NaN where missing
     weights: dict[str, float]|None = None  # others than `PARTS`; a part that is not named has no weight
-) -> pd.Series: # 0 to 1, NaN where nothing is known
-    "The weighted mean of the parts that are there."
+) -> pd.DataFrame: # the same columns; a row adds up to its score, NaN where nothing is known
+    "What each part adds to the score."
     w = pd.Series({p: (PARTS if weights is None else weights).get(p, 0.0) for p in parts.columns})
-    there = parts.notna().mul(w, axis=1)
-    return (parts.fillna(0).mul(w, axis=1).sum(axis=1)/there.sum(axis=1).replace(0, np.nan)).clip(0, 1)
+    hard = w[np.isinf(w)].index
+    mean = parts.drop(columns=hard)
+    total = mean.notna().mul(w.drop(hard), axis=1).sum(axis=1).replace(0, np.nan)
+    added = mean.fillna(0).mul(w.drop(hard), axis=1).div(total, axis=0).reindex(columns=parts.columns)
+    for p in hard:
+        found = parts[p].fillna(0) > 0
+        added[p] = np.where(found, 1-added.sum(axis=1), np.where(total.isna(), parts[p], 0.0))
+    return added
+
+def combine(parts: pd.DataFrame, weights: dict[str, float]|None = None) -> pd.Series: # 0 to 1, NaN where nothing is known
+    "The weighted mean of the parts that are there; 1 where a part without limit speaks."
+    return shares_of(parts, weights).sum(axis=1, min_count=1).clip(0, 1)
 
 def _percent(x: float) -> str: return f'{100*x:.0f} %'
 
@@ -182,7 +192,7 @@ def _words(part: str, value: float, seen: dict) -> str:
 
 def _why(values: dict[str, float], weights: dict, seen: dict) -> str:
     "The two parts that add most, if they say anything."
-    most = sorted(((v*weights.get(p, 0), p, v) for p, v in values.items() if v == v and v >= .25 and weights.get(p, 0)), reverse=True)[:2]
+    most = sorted(((v*min(weights.get(p, 0), 1e9), p, v) for p, v in values.items() if v == v and v >= .25 and weights.get(p, 0)), reverse=True)[:2]
     return '; '.join(_words(p, v, seen) for _, p, v in most) or 'nothing speaks against it'
 
 # %% ../nbs/11j_ambiguity.ipynb #bfaa51b3
@@ -239,7 +249,7 @@ def ambiguity(
     table.attrs['missing'] = _missing(parts, len(models), bool(index))
     return table
 
-# %% ../nbs/11j_ambiguity.ipynb #f6cef659
+# %% ../nbs/11j_ambiguity.ipynb #eb048b06
 COLOURS = dict(zip(PARTS, ('#0072B2', '#56B4E9', '#E69F00', '#009E73', '#D55E00', '#999999')))
 
 def plot_ambiguity(
@@ -248,15 +258,14 @@ def plot_ambiguity(
     weights: dict[str, float]|None = None # those it was made with
 ) -> Picture:
     "The most doubtful commands and what their score is made of."
-    top, weights = table.head(most), PARTS if weights is None else weights
-    w = pd.Series({p: weights.get(p, 0.0) for p in PARTS})
-    share = top[list(PARTS)].fillna(0).mul(w, axis=1).div(top[list(PARTS)].notna().mul(w, axis=1).sum(axis=1).replace(0, np.nan), axis=0).fillna(0)
+    top = table.head(most)
+    added = shares_of(top[list(PARTS)], weights).fillna(0)
     figure, axes = blank_axes(9, .8+.3*len(top))
     left = np.zeros(len(top))
     for part in PARTS:
-        if part in table.attrs.get('missing', {}) or not w[part]: continue
-        axes.barh(range(len(top)), share[part], left=left, color=COLOURS[part], label=part)
-        left += share[part].to_numpy()
+        if not added[part].any(): continue
+        axes.barh(range(len(top)), added[part], left=left, color=COLOURS[part], label=part)
+        left += added[part].to_numpy()
     axes.set(yticks=range(len(top)), yticklabels=[f'{i}  {t}' for i, t in zip(top['id'], _drawable(top['command']))], xlim=(0, 1), xlabel='score')
     axes.invert_yaxis(); axes.grid(axis='y', visible=False); axes.grid(axis='x', alpha=.3, linewidth=.6)
     axes.legend(frameon=False, loc='lower right', fontsize=8)

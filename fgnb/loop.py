@@ -5,31 +5,31 @@
 # %% auto #0
 __all__ = ['Sorted', 'sort_labels', 'grown', 'new_run', 'Retrained', 'replies', 'retrain']
 
-# %% ../nbs/15b_loop.ipynb #95689c18
+# %% ../nbs/15b_loop.ipynb #be0f5220
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
 from .augment import augment
 from .calibration import load_calibration
 from .config import Config, load_config
 from .confidence import calibrate
 from .core import Fault, FaultError, project_root, read_jsonl, resolve, shorten, write_jsonl, write_text
-from .data import answer_text, check_pairs, command, gold_calls, place_from, place_of, plain_text
+from .data import answer_text, check_pairs, command, place_from, place_of
 from .distractors import add_distractors
 from .evaluate import as_dict, score
 from .flips import FlipReport, flip_report
 from .folder import Run, create_run, open_run, station
-from .infer import decoding, find_run, load_model, predict_with_confidence
+from .infer import decoding, load_model, predict_with_confidence
 from .launch import finetune
-from .schema import load_tools, tool_names
+from .schema import load_tools
 from .session import Session
 from .similar import answer_key, normal_text, said
 from .split import contamination_line
 from .train import run_rows
 
-# %% ../nbs/15b_loop.ipynb #d80185a2
+# %% ../nbs/15b_loop.ipynb #4032dae9
 @dataclass
 class Sorted:
     "The labels, sorted by what becomes of them."
@@ -48,11 +48,10 @@ class Sorted:
         parts += [f'{len(self.known)} say what a row says already'] if self.known else []
         return '; '.join(parts + ([f'{len(self.against)} contradict a row'] if self.against else []))
 
-def _key(example: dict) -> tuple: return normal_text(said(example)), tuple(sorted(tool_names(example['tools'])))
-
 def _told(label: dict, row: dict, message: str, code: str) -> Fault:
     "A fault of a label and an old row, located at the label."
-    return Fault(message.format(place_from(label, row) or row['id']), **place_of(label), column=label['id'], seen=f'{shorten(command(label), 50)} → {shorten(answer_text(label), 60)}',
+    seen = f'{shorten(command(label), 50)} → {shorten(answer_text(label), 60)}'
+    return Fault(message.format(place_from(label, row) or row['id']), **place_of(label), column=label['id'], seen=seen,
                  expected=f'there: {shorten(answer_text(row), 60)}', code=code)
 
 def sort_labels(
@@ -80,13 +79,14 @@ def sort_labels(
     if wrong: raise FaultError(wrong, "faults in the labels; nothing was trained. prefer='labels' or 'rows' says whom to believe")
     return found
 
-# %% ../nbs/15b_loop.ipynb #a49c46fe
+# %% ../nbs/15b_loop.ipynb #d2852178
 def _tools_differ(labels: Sequence[dict], tools: list[dict]) -> list[Fault]:
     "Labels that were made for other tools."
     mine, seen = {t['function']['name']: t for t in tools}, {}
     def odd(given): return [n for t in given if mine.get(n := t['function']['name']) != t]
-    return [Fault('a label for another tool than the run has', **place_of(e), column=e['id'], seen=shorten(', '.join(seen[id(e['tools'])])), expected=shorten(', '.join(mine)), code='tools')
-            for e in labels if seen.setdefault(id(e['tools']), odd(e['tools']))]
+    for e in labels: seen[id(e['tools'])] = seen.get(id(e['tools'])) or odd(e['tools'])
+    wrong = [(e, shorten(', '.join(seen[id(e['tools'])]))) for e in labels if seen[id(e['tools'])]]
+    return [Fault('a label for another tool than the run has', **place_of(e), column=e['id'], seen=names, expected=shorten(', '.join(mine)), code='tools') for e, names in wrong]
 
 def grown(
     labels: list[dict],          # new ones
@@ -137,7 +137,7 @@ def new_run(
     new.update_manifest(loop={'from': run.name, 'labels': len(found.new), 'rows from labels': len(fresh), 'replaced': sorted(found.out)})
     return new
 
-# %% ../nbs/15b_loop.ipynb #c03bb6cd
+# %% ../nbs/15b_loop.ipynb #288b474a
 @dataclass
 class Retrained:
     "What came out; shows itself as the flip report."
@@ -151,14 +151,15 @@ class Retrained:
 
 def replies(
     run: Run,
-    test: list[dict] # rows
+    test: list[dict],    # rows
+    quiet: bool = False
 ) -> list[str]: # raw
     "A run's replies to its test rows: those it keeps, or else made and kept now, with their scores."
     file = run/'predictions'/'tuned.jsonl'
     kept = read_jsonl(file) if file.is_file() else []
     if [r['id'] for r in kept] == [e['id'] for e in test] and run.metrics.get('decoding') == decoding(run.config): return [r['text'] for r in kept]
     c = run.config
-    texts, sure = predict_with_confidence(*load_model(run/'model', c.model.dtype), test, c.infer.max_new_tokens, c.infer.batch_size, grammar=c.infer.grammar)
+    texts, sure = predict_with_confidence(*load_model(run/'model', c.model.dtype), test, c.infer.max_new_tokens, c.infer.batch_size, not quiet, c.infer.grammar)
     write_jsonl(file, [{'id': e['id'], 'text': t, 'confidence': p} for e, t, p in zip(test, texts, sure)])
     run.update_metrics(tuned=as_dict(score(texts, test, c.seed)), decoding=decoding(c))
     return texts
@@ -167,12 +168,22 @@ def _train(run: Run, rows: dict[str, list[dict]], old: Run, quiet: bool) -> None
     "Train, calibrate, and take over what the base model said of the same rows."
     with station(run, '03_quick_finetune'):
         run.update_metrics(train=finetune(run.config, rows['train'], rows['validation'], run.path, quiet=quiet).summary())
-    if len(rows['validation']) >= 10 and run.config.infer.grammar and load_calibration(old.path): calibrate(run, *load_model(run/'model', run.config.model.dtype), rows['validation'])
+    if load_calibration(old.path): calibrate(run, *load_model(run/'model', run.config.model.dtype), rows['validation'])
     base = old/'predictions'/'base.jsonl'
     if base.is_file() and old.config.model.path == run.config.model.path:
         (run/'predictions').mkdir(exist_ok=True)
         shutil.copy2(base, run/'predictions'/'base.jsonl')
         run.update_metrics(base=old.metrics['base'])
+
+def _lacking(run: Run, message: str, expected: str) -> Fault: return Fault(message, run.name, expected=expected, code='missing')
+
+def _checked(session: Session|Sequence[dict], run: Run) -> tuple[list[dict], dict[str, list[dict]]]:
+    "The labels as rows and the rows of the run, if one can be trained with the other and compared."
+    if not (run/'model'/'config.json').is_file(): raise FaultError([_lacking(run, 'this run has no trained model yet', 'a run of 03_quick_finetune')], 'fault')
+    labels, old = list(session) if isinstance(session, (list, tuple)) else session.examples(), run_rows(run)
+    if not old['test']: raise FaultError([_lacking(run, 'no rows are held out, so nothing can be compared', 'rows marked test')], 'fault')
+    if faults := _tools_differ(labels, load_tools(run.config.data.tools)): raise FaultError(faults, 'faults in the labels; nothing was trained')
+    return labels, old
 
 def retrain(
     session: Session|Sequence[dict], # labels, or rows with answers
@@ -185,18 +196,15 @@ def retrain(
 ) -> Retrained:
     "Train a run anew with the labels, and compare both models on the old run's test rows."
     run = run if isinstance(run, Run) else open_run(run, root)
-    if not (run/'model'/'config.json').is_file(): raise FaultError([Fault('this run has no trained model yet', run.name, expected='a run of 03_quick_finetune', code='missing')], 'fault')
-    labels, old = list(session) if isinstance(session, (list, tuple)) else session.examples(), run_rows(run)
-    if not old['test']: raise FaultError([Fault('no rows are held out, so nothing can be compared', run.name, expected='rows marked test', code='empty')], 'fault')
-    if faults := _tools_differ(labels, load_tools(run.config.data.tools)): raise FaultError(faults, 'faults in the labels; nothing was trained')
+    labels, old = _checked(session, run)
     found = sort_labels(labels, old, prefer)
-    if not found.new: raise FaultError(found.notes or [Fault('no labels', run.name, expected='at least one labelled item', code='empty')], 'labels, none of which is new; nothing was trained')
+    if not found.new: raise FaultError(found.notes or [_lacking(run, 'no labels', 'at least one labelled item')], 'labels, none of which is new; nothing was trained')
     new = new_run(run, found, name, overrides, root)
     rows = run_rows(new)
     if not quiet: print(found, contamination_line(rows), sep='\n', flush=True)
-    before = replies(run, old['test'])
+    before = replies(run, old['test'], quiet)
     _train(new, rows, run, quiet)
-    with station(new, '04_inference_test'): report = flip_report(before, replies(new, rows['test']), rows['test'], (run.name, new.name), run.config.seed)
+    with station(new, '04_inference_test'): report = flip_report(before, replies(new, rows['test'], quiet), rows['test'], (run.name, new.name), run.config.seed)
     new.update_metrics(flips=report.counts | {'p': report.p, 'against': run.name})
     write_text(new/'flips.html', f'<meta charset="utf-8"><title>{new.name}</title>{report.html()}')
     done = Retrained(new, report, found)

@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = ['SAYS', 'Commands', 'read_commands', 'batch', 'Filled', 'fill']
 
-# %% ../nbs/11k_queue.ipynb #83cba5b7
-import json
-from collections import Counter
+# %% ../nbs/11k_queue.ipynb #35c5020f
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
@@ -23,11 +21,12 @@ from .format import Reply, check_text
 from .infer import Caller
 from .progress import Progress
 from .session import Session, Suggestion
-from .sheets import LONGEST, decode, delimited_lines, field_of, open_workbook, parse_json, plain_name
+from .sheets import LONGEST, delimited_lines, field_of, open_workbook, parse_json, plain_name
 from .similar import plain_words
 from .split import share
+from .tables import decode_file
 
-# %% ../nbs/11k_queue.ipynb #80c23cd4
+# %% ../nbs/11k_queue.ipynb #ec06700e
 SAYS = {plain_name(n) for n in ('command', 'commands', 'text', 'query', 'utterance', 'prompt', 'input', 'question', 'user', '指令', '命令', '用户输入', '问题', '文本')}
 
 @dataclass
@@ -46,8 +45,9 @@ class Commands:
 def _column(heads: list, wanted: str, place: Fault) -> tuple[int|None, list[Fault]]:
     "Which column holds the commands."
     names = [str(h).strip() for h in heads]
-    if wanted: found = [i for i, n in enumerate(names) if n == wanted] or [i for i, n in enumerate(names) if plain_name(n) == plain_name(wanted)]
-    else: found = [i for i, n in enumerate(names) if field_of(n) == 'prompt'] or [i for i, n in enumerate(names) if plain_name(n) in SAYS] or ([0] if len([n for n in names if n]) == 1 else [])
+    def those(fits): return [i for i, n in enumerate(names) if n and fits(n)]
+    if wanted: found = those(lambda n: n == wanted) or those(lambda n: plain_name(n) == plain_name(wanted))
+    else: found = those(lambda n: field_of(n) == 'prompt') or those(lambda n: plain_name(n) in SAYS) or (those(bool) if len(those(bool)) == 1 else [])
     if len(found) == 1: return found[0], []
     what = f'no column {wanted!r}' if wanted else 'which column holds the commands?' if not found else 'more than one column may hold the commands'
     return None, [replace(place, message=what, seen=shorten(', '.join(names), 120), expected='column=…, one of these', code='column')]
@@ -80,11 +80,13 @@ def _log(text: str, wanted: str, place: Fault) -> tuple[list[tuple[Fault, Any]],
         if not line.strip(): continue
         record, why = parse_json(line)
         said = None if why else _said_last(record, wanted)
-        if said is None: faults.append(replace(place, message=why or 'no command in this line', row=n, seen=shorten(line), expected=f'{{"{wanted or "command"}": "…"}}', code='json' if why else 'column'))
+        if said is None:
+            wrong = {'message': why or 'no command in this line', 'expected': f'{{"{wanted or "command"}": "…"}}', 'code': 'json' if why else 'column'}
+            faults.append(replace(place, row=n, seen=shorten(line), **wrong))
         else: found.append((replace(place, row=n, column=wanted), said))
     return found, faults
 
-# %% ../nbs/11k_queue.ipynb #a07dff87
+# %% ../nbs/11k_queue.ipynb #fd73a69b
 def _cells(path: Path, wanted: str) -> tuple[list[tuple[Fault, Any]], list[Fault]]:
     "Everything in a file that may be a command, with its place."
     place, data, suffix = Fault('', str(path)), resolve(path).read_bytes(), path.suffix.lower()
@@ -92,8 +94,9 @@ def _cells(path: Path, wanted: str) -> tuple[list[tuple[Fault, Any]], list[Fault
         _, sheets, _, faults = open_workbook(data, str(path))
         read = [_table(list(enumerate(s.to_python(skip_empty_area=False), 1)), wanted, replace(place, sheet=name)) for name, s in sheets.items()]
         return [c for cells, _ in read for c in cells], faults + [f for _, wrong in read for f in wrong]
-    try: text = decode(data)[0].replace('\r\n', '\n')
-    except UnicodeDecodeError as e: return [], [replace(place, message='the text is in no encoding that is read here', row=data[:e.start].count(b'\n')+1, expected='UTF-8 or GB18030', code='encoding')]
+    text, _, faults = decode_file(data, str(path))
+    if faults: return [], faults
+    text = text.replace('\r\n', '\n')
     if suffix in ('.jsonl', '.ndjson'): return _log(text, wanted, place)
     if suffix not in ('.csv', '.tsv'): return [(replace(place, row=n), line) for n, line in enumerate(text.split('\n'), 1)], []
     first = text.split('\n', 1)[0]
@@ -156,7 +159,7 @@ def batch(
         near = np.maximum(near, like(table['command'].iloc[order[i]]))
     return table.iloc[[i for i, _ in chosen]].assign(unlike=[float(u) for _, u in chosen]).reset_index(drop=True)
 
-# %% ../nbs/11k_queue.ipynb #e0f67fef
+# %% ../nbs/11k_queue.ipynb #a822cd8a
 @dataclass
 class Filled:
     "What `fill` did."
@@ -192,8 +195,9 @@ def _ask_all(session: Session, items: list, callers: dict[str, Any], n: int, sam
 
 def _to_ask(items: list, callers: dict, cheap: pd.DataFrame|None, most: int, seed: int) -> list:
     "Items that are asked now: those asked before, and `most` others."
-    before = [i for i in items if callers and all(_known(i, o) for o in callers)]
-    rest = [i for i in items if i not in before] if before else items
+    before = [i for i in items if all(_known(i, o) for o in callers)]
+    known = {i.id for i in before}
+    rest = [i for i in items if i.id not in known]
     drawn = sorted(rest, key=lambda i: share(i.command, seed))
     if cheap is None or len(rest) <= most: return before + drawn[:most]
     score = dict(zip(cheap['id'], cheap['score']))
@@ -201,25 +205,24 @@ def _to_ask(items: list, callers: dict, cheap: pd.DataFrame|None, most: int, see
     chosen = {i.id for i in first}
     return before + first + [i for i in drawn if i.id not in chosen][:most-len(first)]
 
-# %% ../nbs/11k_queue.ipynb #5696b19f
+# %% ../nbs/11k_queue.ipynb #77731fe0
 def _loaded(callers: Any) -> dict[str, Any]:
     "Models by name: a run by its own, one alone as model."
     def name(m): return f'run {m.name}' if isinstance(m, Run) else f'run {Path(m).name}' if isinstance(m, (str, Path)) else 'model'
     callers = {} if callers is None else callers if isinstance(callers, dict) else {name(callers): callers}
     return {k: Caller.load(m) if isinstance(m, (str, Path, Run)) else m for k, m in callers.items()}
 
-def _ordered(items: list, asked: list, tables: tuple[pd.DataFrame, pd.DataFrame|None], front: int, seed: int) -> pd.DataFrame:
-    "The whole queue: asked items for doubt and variety, then by score; the others by score behind them."
-    table, cheap = tables
+def _ordered(items: list, table: pd.DataFrame, cheap: pd.DataFrame|None, front: int, seed: int) -> pd.DataFrame:
+    "The whole queue: what the table tells about, its first places for variety too; behind it the other items, by score where there is one."
     first = batch(table, min(front, len(table)), seed) if len(table) else table
-    rest = [table[~table['id'].isin(first['id'])]] if len(table) else []
-    done = {i.id for i in asked}
-    behind = cheap[~cheap['id'].isin(done)] if cheap is not None else pd.DataFrame({'id': [i.id for i in items if i.id not in done], 'command': [i.command for i in items if i.id not in done]})
-    out = pd.concat([t for t in (first, *rest, behind) if len(t)] or [table], ignore_index=True)
+    told = set(table['id'])
+    others = cheap if cheap is not None else pd.DataFrame([{'id': i.id, 'command': i.command} for i in items], columns=['id', 'command'])
+    parts = [first, table[~table['id'].isin(first['id'])], others[~others['id'].isin(told)]]
+    out = pd.concat([t for t in parts if len(t)] or [table], ignore_index=True).drop(columns='place', errors='ignore')
     count = {i.id: (i.extra or {}).get('count', 1) for i in items}
     out['count'] = [count[i] for i in out['id']]
     out.attrs = dict(table.attrs)
-    return out.drop(columns='place', errors='ignore')
+    return out
 
 def fill(
     session: Session,
@@ -239,16 +242,16 @@ def fill(
     read = read_commands(commands, column) if commands is not None else Commands()
     if read.faults and faulty == 'refuse': raise FaultError(read.faults, "faults in the commands; nothing was added. With faulty='leave out' the others are taken")
     added, callers = session.add(read.rows) if read.rows else 0, _loaded(callers)
-    items = [i for i in session.items() if i.status != 'labelled']
+    items, index = [i for i in session.items() if i.status != 'labelled'], Neighbours(train) if train else None
     def like(some): return [{'id': i.id, 'command': i.command} for i in some]
-    index = Neighbours(train) if train else None
     cheap = ambiguity(like(items), train=index, progress=not quiet and len(items) > 5000) if index and items else None
-    asked = _to_ask(items, callers, cheap, most, seed) if callers else items if index is None else []
-    fresh = sum(any(not _known(i, o) for o in callers) for i in asked) if callers else 0
-    table = ambiguity(like(asked), _ask_all(session, asked, callers, n, samples, quiet), index)
-    table = _ordered(items, asked, (table if callers or cheap is None else cheap, cheap), front, seed) if callers or cheap is None else _ordered(items, items, (cheap, cheap), front, seed)
+    asked = _to_ask(items, callers, cheap, most, seed) if callers else []
+    fresh = sum(any(not _known(i, o) for o in callers) for i in asked)
+    if callers: table = ambiguity(like(asked), _ask_all(session, asked, callers, n, samples, quiet), index)
+    else: table = cheap if cheap is not None else ambiguity(like(items))
+    table = _ordered(items, table, cheap, front, seed)
     session.order(list(table['id']))
-    filled = Filled(read, added, fresh, table, _told(read, added, items, asked if callers else [], fresh, callers, cheap is not None))
+    filled = Filled(read, added, fresh, table, _told(read, added, items, asked, fresh, callers, cheap is not None))
     if not quiet: print(filled)
     return filled
 

@@ -16,7 +16,8 @@ from .calibration import Calibration, load_calibration
 from .config import ACTIVATION, Config
 from .core import Fault, FaultError, need
 from .closing import Matchers, greedy_ids, plain_ids
-from .decode import Decoded, Decoder, Sampling, argument_chances, can_decode_fast, ranked
+from .decode import Decoded, Decoder, Sampling, can_decode_fast
+from .ranked import argument_chances, ranked
 from .folder import Run, open_run
 from .format import STOP_IDS, Reply, check_text, parse, render
 from .progress import Progress

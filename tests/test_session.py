@@ -60,7 +60,7 @@ def test_a_thousand_labels_and_kill_9(tmp_path):
     alive, watch = {who: start(who) for who in ('ann', 'ben')}, Session.open(path, who='eva')
     while alive:
         who, reached = draw.choice(sorted(alive)), watch.last()+draw.randint(5, 90)
-        while watch.last() < reached and alive[who].is_alive(): time.sleep(.002+draw.random()*.01)
+        while watch.last() < reached and alive[who].is_alive(): time.sleep(.005+draw.random()*.02)
         if kills < 20 and alive[who].is_alive():
             os.kill(alive[who].pid, signal.SIGKILL)
             kills += 1

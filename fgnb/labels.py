@@ -6,9 +6,10 @@
 __all__ = ['PROVENANCE', 'kind_of_reply', 'Suggestion', 'Label', 'Comment', 'Item', 'as_calls', 'answer_of', 'check_answer',
            'check_prompt', 'row_of', 'taken']
 
-# %% ../nbs/11h_labels.ipynb #ce4944a1
+# %% ../nbs/11h_labels.ipynb #da9f5d90
 import json, re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Iterable
 
 from .core import Fault, FaultError, shorten
@@ -170,7 +171,7 @@ def row_of(
     by = {'labelled_by': label.who, 'labelled_at': label.at, 'labelled_from': label.origin}
     said = {'comments': [{'who': c.who, 'at': c.at, 'text': c.text} for c in item.comments]} if item.comments else {}
     labels = {'id': item.id, 'split': item.split, 'group': item.group, 'kind': told, 'lang': item.lang,
-              'source': item.source or {'file': file, 'row': item.number}, 'extra': item.extra | by | said}
+              'source': item.source or {'file': Path(file).name, 'row': item.number}, 'extra': item.extra | by | said}
     torn = Fault('half of a surrogate pair in what is known of the item', file, row=item.number, expected='the character itself', code='surrogate')
     if isinstance(pack(labels), bytes): return {}, [torn]
     return _read([*item.messages, answer_of(label.calls, words)], tools, file, item.number, labels)

@@ -7,8 +7,9 @@ __all__ = ['VERSION', 'MARK', 'BUSY', 'STEPS', 'LABELS', 'DERIVED', 'pack', 'unp
            'answer_key', 'Fold', 'fold', 'look', 'begun', 'Log', 'append', 'refold', 'turn', 'add_item', 'place',
            'derive', 'check', 'rebuild']
 
-# %% ../nbs/11h_eventlog.ipynb #61eea039
-import hashlib, json, sqlite3, threading
+# %% ../nbs/11h_eventlog.ipynb #b83ee7da
+import hashlib, json, re, sqlite3, threading
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,12 +18,15 @@ from typing import Any, Iterable
 
 from .core import Fault, FaultError
 
-# %% ../nbs/11h_eventlog.ipynb #c3d66a25
+# %% ../nbs/11h_eventlog.ipynb #dee91810
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+
 def pack(
     value: Any # JSON values; a `ValueError` for what is none
 ) -> str|bytes: # the same for the same value
     "`value` as SQLite keeps it: text where it can be, else bytes."
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+    text = _JSON.encode(value)
+    if text.isascii(): return text
     try: text.encode('utf-8')
     except UnicodeEncodeError: return text.encode('utf-8', 'surrogatepass')
     return text
@@ -123,18 +127,24 @@ CREATE INDEX event_order ON event(n) WHERE what = 'order';
 CREATE TRIGGER event_unchanged BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
 CREATE TRIGGER event_undeleted BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
 CREATE TABLE stand(who TEXT PRIMARY KEY, item INTEGER NOT NULL, at TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE item(n INTEGER PRIMARY KEY, id NOT NULL UNIQUE, prompt BLOB NOT NULL, place INTEGER NOT NULL, status TEXT NOT NULL, flagged INTEGER NOT NULL, conflict INTEGER NOT NULL, settled INTEGER);
+CREATE TABLE item(n INTEGER PRIMARY KEY, id NOT NULL UNIQUE, prompt BLOB NOT NULL, place INTEGER NOT NULL, status TEXT NOT NULL,
+    flagged INTEGER NOT NULL, conflict INTEGER NOT NULL, settled INTEGER);
 CREATE INDEX item_status ON item(status, place);
 CREATE INDEX item_place ON item(place);
 CREATE INDEX item_prompt ON item(prompt);
 CREATE INDEX item_flagged ON item(place) WHERE flagged;
 CREATE INDEX item_conflict ON item(place) WHERE conflict;
+CREATE TABLE tally(status TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER item_in AFTER INSERT ON item BEGIN INSERT INTO tally VALUES(new.status, 1) ON CONFLICT(status) DO UPDATE SET count=count+1; END;
+CREATE TRIGGER item_out AFTER DELETE ON item BEGIN UPDATE tally SET count=count-1 WHERE status=old.status; END;
+CREATE TRIGGER item_turn AFTER UPDATE OF status ON item WHEN old.status!=new.status BEGIN UPDATE tally SET count=count-1 WHERE status=old.status;
+    INSERT INTO tally VALUES(new.status, 1) ON CONFLICT(status) DO UPDATE SET count=count+1; END;
 CREATE TABLE answer(item INTEGER, who TEXT, n INTEGER NOT NULL, kind TEXT NOT NULL, PRIMARY KEY(item, who)) WITHOUT ROWID;
 CREATE INDEX answer_who ON answer(who, kind);
 CREATE TABLE step(n INTEGER PRIMARY KEY, who TEXT NOT NULL, state TEXT NOT NULL);
 CREATE INDEX step_who ON step(who, state, n);
 '''
-DERIVED = {'item': 'n id prompt place status flagged conflict settled', 'answer': 'item who n kind', 'step': 'n who state'}
+DERIVED = {'item': 'n id prompt place status flagged conflict settled', 'answer': 'item who n kind', 'step': 'n who state', 'tally': 'status count'}
 
 def _connect(path: Path) -> sqlite3.Connection:
     "A connection whose every commit is on the disk."
@@ -168,19 +178,15 @@ class Log:
     def __init__(self, path: Path, db: sqlite3.Connection): self.path, self.db, self._lock, self._depth = path, db, threading.RLock(), 0
 
     @classmethod
-    def create(
-        cls,
-        path: Path, # must not exist, or be empty
-        meta: dict  # name -> JSON value; never changed later
-    ) -> 'Log':
-        "A new file."
+    def create(cls, path: Path, meta: dict) -> 'Log':
+        "A new file with the values of `meta`, which are never changed later."
         if begun(path): refuse(path, 'exists already', expected='Session.open, or another name', code='exists')
         if not path.parent.is_dir(): refuse(path, 'no such folder', str(path.parent), 'a folder that exists', 'missing')
         with told(path):
             log = cls(path, _connect(path))
             with log.write():
                 if any(_mark(log.db)): refuse(path, 'exists already', expected='Session.open, or another name', code='exists') # another process was quicker
-                for line in _LAYOUT.strip().split('\n'): log.db.execute(line)
+                for line in re.split(r';\n(?=CREATE)', _LAYOUT.strip()): log.db.execute(line)
                 log.db.executemany('INSERT INTO meta VALUES(?, ?)', [(k, pack(v)) for k, v in meta.items()])
                 log.db.execute(f'PRAGMA application_id={MARK}'); log.db.execute(f'PRAGMA user_version={VERSION}')
             log.db.execute('PRAGMA wal_checkpoint(TRUNCATE)') # a copy of the file alone is a session from now on
@@ -218,17 +224,16 @@ class Log:
         "One moment: what is asked inside does not see what others write meanwhile, and stops nobody."
         return self.write('DEFERRED')
 
-    def rows(self, sql: str, *values) -> list[tuple]:
+    def rows(self, sql: str, *values, **named) -> list[tuple]:
         "What a query gives."
-        with self._lock, told(self.path): return self.db.execute(sql, values).fetchall()
+        with self._lock, told(self.path): return self.db.execute(sql, named or values).fetchall()
 
     def meta(self, name: str) -> Any: return unpack(self.rows('SELECT value FROM meta WHERE name=?', name)[0][0])
 
-# %% ../nbs/11h_eventlog.ipynb #eb69f9cf
+# %% ../nbs/11h_eventlog.ipynb #bc37944e
 def append(
-    log: Log,          # inside `log.write()`
-    who: str,
-    what: str,
+    log: Log, # inside `log.write()`
+    who: str, what: str,
     item: int|None = None, # number of the item; an item's number is that of the event that added it
     body: dict|None = None,
     step: int|None = None  # first event of the step, if this is a later one
@@ -250,12 +255,8 @@ def refold(log: Log, item: int) -> None:
     log.db.executemany('INSERT INTO answer VALUES(?, ?, ?, ?)', [(item, who, n, kind) for who, (n, kind) in found.answers.items()])
     log.db.execute('UPDATE item SET status=?, flagged=?, conflict=?, settled=? WHERE n=?', (found.status, found.flagged, found.conflict, found.settled, item))
 
-def turn(
-    log: Log,   # inside `log.write()`
-    who: str,
-    back: bool  # undo, else redo
-) -> int|None: # number of the event; None where there is nothing to take back, or to do again
-    "Take back the last step of one person, or do the one taken back last again."
+def turn(log: Log, who: str, back: bool) -> int|None: # number of the event; None where there is nothing to take back, or to do again
+    "Take back the last step of one person, or do the one taken back last again; inside `log.write()`."
     pick, state, new = ('max', 'done', 'undone') if back else ('min', 'undone', 'done')
     step = log.db.execute(f'SELECT {pick}(n) FROM step WHERE who=? AND state=?', (who, state)).fetchone()[0]
     if step is None: return None
@@ -264,11 +265,11 @@ def turn(
     for item in dict.fromkeys(item for item, _ in events): refold(log, item)
     return append(log, who, 'undo' if back else 'redo', events[0][0], {'event': step, 'what': events[0][1], 'events': len(events)})
 
-# %% ../nbs/11h_eventlog.ipynb #eb0e725e
-def add_item(log: Log, who: str, id: str, prompt: list, body: dict) -> int:
-    "One more item at the end of the queue."
-    n = append(log, who, 'add', body=body | {'id': id, 'prompt': digest(prompt).hex()})
-    log.db.execute("INSERT INTO item VALUES(?, ?, ?, ?, 'open', 0, 0, NULL)", (n, pack(id), digest(prompt), n))
+# %% ../nbs/11h_eventlog.ipynb #e2ba6e46
+def add_item(log: Log, who: str, id: str, prompt: bytes, body: dict) -> int: # its number
+    "One more item, of an id that no other has, at the end of the queue; `prompt` is the `digest` of the messages before the answer."
+    n = append(log, who, 'add', body=body | {'id': id, 'prompt': prompt.hex()})
+    log.db.execute("INSERT INTO item VALUES(?, ?, ?, ?, 'open', 0, 0, NULL)", (n, pack(id), prompt, n))
     return n
 
 def place(log: Log, items: list[int]) -> None:
@@ -295,14 +296,15 @@ def derive(
             lines.setdefault(item, []).append((step, (n, who, what, body)))
     folds = {item: fold(e for step, e in lines.get(item, ()) if steps[step][1] == 'done') for item in items}
     places = {item: i-len(order) for i, item in enumerate(order)}
+    counts = Counter(f.status for f in folds.values())
     return {'item': {(n, *items[n], places.get(n, n), f.status, int(f.flagged), int(f.conflict), f.settled) for n, f in folds.items()},
             'answer': {(item, who, *answer) for item, f in folds.items() for who, answer in f.answers.items()},
-            'step': {(n, *s) for n, s in steps.items()}}
+            'step': {(n, *s) for n, s in steps.items()}, 'tally': {*counts.items()}}
 
 def _both(log: Log) -> tuple[dict, dict]:
     "The tables as they should be and as they are."
     events = ((*row[:5], unpack(row[5])) for row in log.rows('SELECT n, who, what, item, step, body FROM event ORDER BY n'))
-    return derive(events), {t: set(log.rows(f'SELECT {columns.replace(" ", ", ")} FROM {t}')) for t, columns in DERIVED.items()}
+    return derive(events), {t: set(log.rows(f'SELECT {columns.replace(" ", ", ")} FROM {t}{" WHERE count" if t == "tally" else ""}')) for t, columns in DERIVED.items()}
 
 def check(log: Log) -> list[Fault]: # empty when all is well
     "What is wrong with a file: damage that SQLite finds, gaps in the log, and a state that does not follow from it."

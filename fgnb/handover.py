@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['write_labels', 'read_labels', 'queued', 'asked_of']
 
-# %% ../nbs/11h_handover.ipynb #08f010c7
-import json, os, tempfile
+# %% ../nbs/11h_handover.ipynb #e02873b4
+import json, os, re, tempfile
 from pathlib import Path
 
 from .core import Fault, FaultError, resolve, shorten, write_json, write_text
@@ -45,7 +45,8 @@ def _write_sheet(path: Path, examples: list[dict]) -> None:
         for x, head in enumerate(heads, 1):
             if not row.get(head): continue
             cell = sheet.cell(y, x)
-            cell.value, cell.data_type, cell.number_format = row[head], 's', '@' # text, whatever it begins with
+            text = re.sub('_(?=x[0-9A-Fa-f]{4}_)', '_x005F_', row[head]).replace('\r', '_x000D_') # as Excel spells what XML would change
+            cell.value, cell.data_type, cell.number_format = text, 's', '@' # text, whatever it begins with
     book.save(path)
 
 def _write_lines(path: Path, examples: list[dict]) -> None:
@@ -70,14 +71,16 @@ def write_labels(
     if path.suffix not in ('.jsonl', '.xlsx'): refuse('not a kind of file that labels are written to', 'a name that ends in .jsonl or .xlsx')
     if not examples: refuse('no labelled row to write', 'at least one label')
     book = path.suffix == '.xlsx'
-    if book and (faults := [Fault(f'this row does not fit a sheet: {why}', **place_of(e), column='ID', seen=e['id'], expected='.jsonl', code='out') for e in examples if (why := _unfit(e))]):
-        raise FaultError(faults, 'rows do not fit a sheet; nothing was written')
+    faults = [Fault(f'this row does not fit a sheet: {why}', **place_of(e), column='ID', seen=e['id'], expected='.jsonl', code='out')
+              for e in examples if book and (why := _unfit(e))]
+    if faults: raise FaultError(faults, 'rows do not fit a sheet; nothing was written')
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.labels.') as aside:
         (_write_sheet if book else _write_lines)(Path(aside)/path.name, examples)
         back = read_examples(Path(aside)/path.name, tools, system)
         lost = [Fault('comes back otherwise', **place_of(b), column=why, seen=b['id'], code='round-trip') for b, a in zip(examples, back) if (why := _differs(b, a))]
-        if lost or len(back) != len(examples): raise FaultError(lost or [Fault('rows lost on the way', str(path), code='round-trip')], 'rows changed on their way; nothing was written')
+        if len(back) != len(examples): lost.append(Fault('rows lost on the way', str(path), seen=str(len(back)), expected=str(len(examples)), code='round-trip'))
+        if lost: raise FaultError(lost, 'rows changed on their way; nothing was written')
         write_json(path.with_suffix('.tools.json'), tools)
         os.replace(Path(aside)/path.name, path)
     return path

@@ -13,7 +13,7 @@ from typing import Any, Iterable
 
 from .core import Fault, FaultError, shorten
 from .data import gold_calls, text_of
-from .eventlog import pack
+from .eventlog import pack, unpack
 from .format import Call, same_value
 from .lexicon import language
 from .nocall import REFUSALS
@@ -135,23 +135,25 @@ def check_answer(
     if kind != 'call' and calls: return calls, [fault(f'calls in an answer of the kind {kind}', 'calls', shorten(calls), 'none')]
     if kind == 'ask' and not content.strip(): return calls, [fault('no question', 'content', expected='the words to ask back with')]
     if content and any(read_reply(content)[1:]): return calls, [fault('these words read as a call', 'content', shorten(content), 'the call itself, or words')]
-    try: torn = isinstance(pack([content, [[c.name, c.arguments] for c in calls]]), bytes)
+    said = [content, [[c.name, c.arguments] for c in calls]]
+    try: kept = pack(said)
     except (TypeError, ValueError, RecursionError) as e: return calls, [fault(f'not JSON: {shorten(str(e) or "nested too deeply")}', 'calls', expected='JSON values')]
-    if torn: return calls, [fault('half of a surrogate pair', 'calls' if calls else 'content', expected='the character itself')]
+    if not same_value(unpack(kept), said): return calls, [fault('JSON would make something else of it', 'calls', shorten(calls), 'JSON values, with texts for keys')]
+    if isinstance(kept, bytes): return calls, [fault('half of a surrogate pair', 'calls' if calls else 'content', expected='the character itself')]
     example, faults = _read([{'role': 'user', 'content': '-'}, answer_of(calls, content.strip() and content or ('' if calls else '-'))], tools, file, number, {})
     return (gold_calls(example), []) if not faults else (calls, faults)
 
-# %% ../nbs/11h_labels.ipynb #9e065df3
+# %% ../nbs/11h_labels.ipynb #ad7bef8e
 def check_prompt(
     messages: list[dict], # system, what was said before, the command
-    labels: dict = {},    # split, group, kind, lang, id
+    tools: list[dict],    # for calls in what was said before
     file: str = '',
     number: int|None = None
 ) -> list[Fault]:
     "Why these messages cannot be a prompt; empty if they can."
     torn = isinstance(pack(messages), bytes)
     if torn: return [Fault('half of a surrogate pair: this cannot be rendered', file, row=number, column='messages', expected='the character itself', code='surrogate')]
-    faults = _read([*messages, {'role': 'assistant', 'content': '-'}], [], file, number, {'tools': []} | labels)[1]
+    faults = _read([*messages, {'role': 'assistant', 'content': '-'}], tools, file, number, {})[1]
     return [Fault(f'{f.message}: this cannot be rendered', file, row=number, column=f.column, seen=f.seen, expected=f.expected, code=f.code) for f in faults]
 
 # %% ../nbs/11h_labels.ipynb #36c699ba
@@ -162,12 +164,15 @@ def row_of(
     file: str = ''      # of the session, for rows that do not say where they are from
 ) -> tuple[dict, list[Fault]]: # (example, []) or ({}, faults)
     "A labelled item as an example."
-    if faults := check_prompt(item.messages, {}, file, item.number): return {}, faults
+    if faults := check_prompt(item.messages, tools, file, item.number): return {}, faults
     words = label.content if label.calls or label.content.strip() else REFUSALS[language(item.command)][0]
     told = {'call': '' if item.kind in ('no_call', 'ask_back') else item.kind, 'no-call': 'no_call', 'ask': 'ask_back'}[label.kind]
     by = {'labelled_by': label.who, 'labelled_at': label.at, 'labelled_from': label.origin}
     said = {'comments': [{'who': c.who, 'at': c.at, 'text': c.text} for c in item.comments]} if item.comments else {}
-    labels = {'id': item.id, 'split': item.split, 'group': item.group, 'kind': told, 'lang': item.lang, 'source': item.source or {'file': file, 'row': item.number}, 'extra': item.extra | by | said}
+    labels = {'id': item.id, 'split': item.split, 'group': item.group, 'kind': told, 'lang': item.lang,
+              'source': item.source or {'file': file, 'row': item.number}, 'extra': item.extra | by | said}
+    torn = Fault('half of a surrogate pair in what is known of the item', file, row=item.number, expected='the character itself', code='surrogate')
+    if isinstance(pack(labels), bytes): return {}, [torn]
     return _read([*item.messages, answer_of(label.calls, words)], tools, file, item.number, labels)
 
 PROVENANCE = ('labelled_by', 'labelled_at', 'labelled_from', 'comments')

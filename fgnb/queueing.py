@@ -205,7 +205,7 @@ def _to_ask(items: list, callers: dict, cheap: pd.DataFrame|None, most: int, see
     chosen = {i.id for i in first}
     return before + first + [i for i in drawn if i.id not in chosen][:most-len(first)]
 
-# %% ../nbs/11k_queue.ipynb #77731fe0
+# %% ../nbs/11k_queue.ipynb #d26bede7
 def _loaded(callers: Any) -> dict[str, Any]:
     "Models by name: a run by its own, one alone as model."
     def name(m): return f'run {m.name}' if isinstance(m, Run) else f'run {Path(m).name}' if isinstance(m, (str, Path)) else 'model'
@@ -223,6 +223,15 @@ def _ordered(items: list, table: pd.DataFrame, cheap: pd.DataFrame|None, front: 
     out['count'] = [count[i] for i in out['id']]
     out.attrs = dict(table.attrs)
     return out
+
+def _doubts(session: Session, items: list, callers: dict, index: Neighbours|None, most: int, n: int, samples: int, seed: int, quiet: bool) -> tuple:
+    "How doubtful the items are: of those asked, by all parts; of all, by training rows alone; then which were asked, and how many of them now."
+    def like(some): return [{'id': i.id, 'command': i.command} for i in some]
+    cheap = ambiguity(like(items), train=index, progress=not quiet and len(items) > 5000) if index and items else None
+    if not callers: return cheap if cheap is not None else ambiguity(like(items)), cheap, [], 0
+    asked = _to_ask(items, callers, cheap, most, seed)
+    fresh = sum(any(not _known(i, o) for o in callers) for i in asked)
+    return ambiguity(like(asked), _ask_all(session, asked, callers, n, samples, quiet), index), cheap, asked, fresh
 
 def fill(
     session: Session,
@@ -242,13 +251,8 @@ def fill(
     read = read_commands(commands, column) if commands is not None else Commands()
     if read.faults and faulty == 'refuse': raise FaultError(read.faults, "faults in the commands; nothing was added. With faulty='leave out' the others are taken")
     added, callers = session.add(read.rows) if read.rows else 0, _loaded(callers)
-    items, index = [i for i in session.items() if i.status != 'labelled'], Neighbours(train) if train else None
-    def like(some): return [{'id': i.id, 'command': i.command} for i in some]
-    cheap = ambiguity(like(items), train=index, progress=not quiet and len(items) > 5000) if index and items else None
-    asked = _to_ask(items, callers, cheap, most, seed) if callers else []
-    fresh = sum(any(not _known(i, o) for o in callers) for i in asked)
-    if callers: table = ambiguity(like(asked), _ask_all(session, asked, callers, n, samples, quiet), index)
-    else: table = cheap if cheap is not None else ambiguity(like(items))
+    items = [i for i in session.items() if i.status != 'labelled']
+    table, cheap, asked, fresh = _doubts(session, items, callers, Neighbours(train) if train else None, most, n, samples, seed, quiet)
     table = _ordered(items, table, cheap, front, seed)
     session.order(list(table['id']))
     filled = Filled(read, added, fresh, table, _told(read, added, items, asked, fresh, callers, cheap is not None))

@@ -224,7 +224,8 @@ function render({model, el}) {
     const field = () => [...part.fields.querySelectorAll('input,textarea')].find(n => JSON.stringify(n.flPath) === JSON.stringify(at));
     const want = kind && kind !== 'help' ? part.over.querySelector('input') : at ? field() || part.fields.querySelector('.fl-active select') || root : root;
     if (!want || want === focused()) return;
-    want.flSet = true; want.focus({preventScroll: want === root}); if (want.select && v.fresh) want.select(); else if (want.setSelectionRange) want.setSelectionRange(want.value.length, want.value.length); want.flSet = false;
+    want.flSet = true; want.focus({preventScroll: want === root});
+    if (want.select && v.fresh) want.select(); else if (want.setSelectionRange) want.setSelectionRange(want.value.length, want.value.length); want.flSet = false;
   }
   root.addEventListener('focusin', () => { mine = true; root.classList.add('fl-mine'); });
   root.addEventListener('focusout', e => { if (e.relatedTarget && !root.contains(e.relatedTarget)) { mine = false; root.classList.remove('fl-mine'); } flush(); });

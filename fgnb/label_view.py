@@ -15,7 +15,7 @@ from .label_keys import FIELD_KEYS, KEYS, WORDS, legible
 from .label_page import ESM
 from .label_style import CSS
 
-# %% ../nbs/11m_label_view.ipynb #db623a8f
+# %% ../nbs/11m_label_view.ipynb #bbcf1151
 def plain(text: str) -> str:
     "Text for the eye, invisible characters written out."
     return ''.join(shown for _, shown in legible(text))
@@ -59,7 +59,7 @@ def _time(seconds: float|None) -> str:
 
 def _progress(labeler: Any) -> dict:
     "How far it is, as texts."
-    p = labeler.session.progress()
+    p = labeler.progress()
     return {'share': p.done/p.total if p.total else 0, 'done': f'{p.done} / {p.total}', 'skipped': p.skipped, 'flagged': p.flagged,
             'each': '' if p.seconds is None else f'{p.seconds:.1f}',
             'left': _time(p.left), 'keys': f'{labeler.keys/labeler.kept:.1f}' if labeler.kept else ''}

@@ -92,7 +92,7 @@ def read_text(
     try: return json.loads(text, parse_constant=refuse), ''
     except (ValueError, RecursionError): return None, 'not JSON'
 
-# %% ../nbs/11l_fields.ipynb #9960d0fa
+# %% ../nbs/11l_fields.ipynb #2f286e37
 @dataclass(frozen=True)
 class Field:
     "One place among the arguments: what may stand there, and what does."
@@ -147,8 +147,8 @@ def make_field(
     if at is None: at = next((i for i, w in enumerate(ways) if given and _fits(value, w, root)), 0) if len(ways) > 1 else 0
     way = plain_schema(ways[at], root)
     kind = kind_of(way, root)
-    one = [way['const']] if 'const' in way else [True, False] if kind == 'boolean' else []
-    pool = plain_schema(way.get('items'), root).get('enum') if kind == 'chips' else way.get('enum') or one
+    own = way.get('enum') or ([way['const']] if 'const' in way else [True, False] if kind == 'boolean' else [])
+    pool = plain_schema(way.get('items'), root).get('enum') if kind == 'chips' else own
     names = tuple(str(w.get('title') or kind_of(w, root)) for w in ways) if len(ways) > 1 else ()
     words = str(way.get('description') or schema.get('description') or way.get('title') or schema.get('title') or '')
     low, high = _bounds(way, kind)

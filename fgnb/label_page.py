@@ -174,7 +174,7 @@ function over(v, send, close) { // search, comment, jump, help
 }
 '''
 
-# %% ../nbs/11m_label_page.ipynb #56db7824
+# %% ../nbs/11m_label_page.ipynb #cdad2566
 _KEYS = r'''
 function render({model, el}) {
   const root = h('div', 'fgnb-label', '', {tabIndex: 0}), part = {}; root.setAttribute('data-lm-suppress-shortcuts', 'true'); root.fgnbTimes = [];
@@ -185,7 +185,7 @@ function render({model, el}) {
   for (const name of ['suggestions', 'preview']) part.left.append(part[name] = h('div'));
   for (const name of ['head', 'fields']) part.form.append(part[name] = h('div', 'fl-' + name));
   el.append(root);
-  let v = null, typed = 0, sent = 0, composing = false, mine = false, waiting = null, timer = null, pressed = 0;
+  let v = null, typed = 0, sent = 0, composing = false, mine = false, shown = null, waiting = null, timer = null, pressed = 0;
   const focused = () => root.getRootNode().activeElement;
   const post = m => { sent += 1; model.send({...m, item: v ? v.item : '', seq: sent, keys: (m.keys || 0) + typed}); typed = 0; };
   const flush = () => { if (timer) { clearTimeout(timer); timer = null; } if (waiting) { const [m, n] = waiting; waiting = null; post({...m, text: n.value}); } };
@@ -216,6 +216,7 @@ function render({model, el}) {
     const line = part.over.querySelector('input'); if (line && line !== focused()) line.value = v.picker ? v.picker.query : v.boxed;
     root.dataset.item = v.item; root.lang = v.lang === 'zh' ? 'zh-CN' : 'en';
     if (v.heard === sent && mine) place(kind);
+    if (mine && shown !== v.item) { shown = v.item; root.scrollIntoView({block: 'nearest'}); }
     if (pressed && v.heard === sent) { const t0 = pressed; pressed = 0; requestAnimationFrame(() => { root.fgnbTimes.push(performance.now() - t0);
       if (root.fgnbTimes.length > 2000) root.fgnbTimes.shift(); }); }
   }
@@ -224,8 +225,8 @@ function render({model, el}) {
     const field = () => [...part.fields.querySelectorAll('input,textarea')].find(n => JSON.stringify(n.flPath) === JSON.stringify(at));
     const want = kind && kind !== 'help' ? part.over.querySelector('input') : at ? field() || part.fields.querySelector('.fl-active select') || root : root;
     if (!want || want === focused()) return;
-    want.flSet = true; want.focus({preventScroll: want === root});
-    if (want.select && v.fresh) want.select(); else if (want.setSelectionRange) want.setSelectionRange(want.value.length, want.value.length); want.flSet = false;
+    want.flSet = true; want.focus({preventScroll: want === root}); want.flSet = false;
+    if (want.select && v.fresh) want.select(); else if (want.setSelectionRange) want.setSelectionRange(want.value.length, want.value.length);
   }
   root.addEventListener('focusin', () => { mine = true; root.classList.add('fl-mine'); });
   root.addEventListener('focusout', e => { if (e.relatedTarget && !root.contains(e.relatedTarget)) { mine = false; root.classList.remove('fl-mine'); } flush(); });

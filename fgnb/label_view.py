@@ -15,7 +15,7 @@ from .label_keys import FIELD_KEYS, KEYS, WORDS, legible
 from .label_page import ESM
 from .label_style import CSS
 
-# %% ../nbs/11m_label_view.ipynb #d4152f2a
+# %% ../nbs/11m_label_view.ipynb #bbcf1151
 def plain(text: str) -> str:
     "Text for the eye, invisible characters written out."
     return ''.join(shown for _, shown in legible(text))
@@ -31,7 +31,8 @@ def _field(labeler: Any, f: Any, i: int, faults: dict) -> dict:
     values = [*f.choices, *([None] if f.nullable and None not in f.choices and f.kind in ('choice', 'boolean') else [])]
     on = lambda v: f.given and type(f.value) is type(v) and f.value == v
     names = {True: WORDS[labeler.lang]['yes'], False: WORDS[labeler.lang]['no']}
-    label = lambda v: names[v] if isinstance(v, bool) else WORDS[labeler.lang]['null'] if v is None else plain(show_value(v, f.kind))
+    shape = f.kind if all(isinstance(c, str) for c in f.choices) else 'json' # 1 and "1" are two choices
+    label = lambda v: names[v] if isinstance(v, bool) else WORDS[labeler.lang]['null'] if v is None else plain(show_value(v, shape))
     odd = f.given and f.kind in ('choice', 'boolean', 'chips') and not (isinstance(f.value, list) if f.kind == 'chips' else any(map(on, values)))
     shown = 'json' if odd else f.kind # a value that is no choice is shown as it is
     return {'path': list(f.path), 'where': f.where, 'key': FIELD_KEYS[i] if i < len(FIELD_KEYS) else '', 'name': plain(f.name), 'depth': len(f.path)-1, 'kind': shown,
@@ -58,7 +59,7 @@ def _time(seconds: float|None) -> str:
 
 def _progress(labeler: Any) -> dict:
     "How far it is, as texts."
-    p = labeler.session.progress()
+    p = labeler.progress()
     return {'share': p.done/p.total if p.total else 0, 'done': f'{p.done} / {p.total}', 'skipped': p.skipped, 'flagged': p.flagged,
             'each': '' if p.seconds is None else f'{p.seconds:.1f}',
             'left': _time(p.left), 'keys': f'{labeler.keys/labeler.kept:.1f}' if labeler.kept else ''}

@@ -15,7 +15,7 @@ from .label_keys import WORDS
 from .labels import Suggestion
 from .session import Session
 
-# %% ../nbs/11m_seat.ipynb #885f80d7
+# %% ../nbs/11m_seat.ipynb #52e6129f
 class Seat:
     "A person's place in a session: the item at hand, its answer as it is written, and what becomes of it."
     def __init__(self,
@@ -29,7 +29,14 @@ class Seat:
         self.taken, self.origin = 0, 'by hand'        # which suggestion is in the form, and where its answer came from
         self.trail: list[str] = []                    # items shown before, for going back
         self.said: dict[str, Counter] = {'no-call': Counter(), 'ask': Counter()}
+        self._counted = None
         self._to(self.stopped())
+
+    def progress(self) -> Any:
+        "How far the session is; counted anew only after something has happened, here or elsewhere."
+        last = self.session.last()
+        if self._counted is None or self._counted[0] != last: self._counted = last, self.session.progress()
+        return self._counted[1]
 
     def stopped(self) -> Any:
         "The item to begin with: where one stopped, if it is still open, else the next."

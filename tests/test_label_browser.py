@@ -130,7 +130,7 @@ def kernel(project) -> psutil.Process:
 
 def run_all(page) -> None:
     page.evaluate(RUN_ALL)
-    page.wait_for_function('() => window.finished', timeout=180_000)
+    page.wait_for_function('() => window.finished', timeout=240_000)
     errors = [f"{o['ename']}: {o['evalue']}" for c in page.evaluate(READ_CELLS) if c['cell_type'] == 'code' for o in c['outputs'] if o['output_type'] == 'error']
     assert errors == [] and page.evaluate('window.finished') == 'yes'
     page.locator('.fgnb-label .fl-command').wait_for(timeout=60_000)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TABLE_CSS', 'COLUMNS', 'FILTERS', 'Pair', 'Browser', 'browse', 'browse_files']
 
-# %% ../nbs/08g_browse.ipynb #531dca3a
+# %% ../nbs/08g_browse.ipynb #e3323c7e
 import html
 from collections import Counter
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Iterable
 
 from .colours import CSS
-from .core import Fault, FaultError, need, resolve, shorten
+from .core import Fault, FaultError, resolve, shorten
 from .lines import SEP, Lengths, Line, cells_of, index, lines_of, read_lines
 from .live import bundle
 from .preview import RowView, sheet_row, show, visible
 from .spread import SAMPLE
 
-# %% ../nbs/08g_browse.ipynb #703c93da
+# %% ../nbs/08g_browse.ipynb #bfd18faf
 TABLE_CSS = '''.fgnb-pair{display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start;border-top:1px solid var(--fgnb-line);padding:.4em 0}
 .fgnb-pair>div{flex:1 1 24em;min-width:0}.fgnb-pair>div:first-child{flex:0 1 20em}
 .fgnb-grid{display:grid;gap:0 .7em;font-size:13px;line-height:1.6;color:inherit}
@@ -50,14 +50,16 @@ class Pair:
         read = ''.join(f'<tr><td>{visible(k)}</td><td>{visible(v)}</td></tr>' for k, v in self.cells.items() if v)
         wrong = ''.join(f'<li class="fgnb-bad">{visible(str(f))}</li>' for f in self.faults)
         right = (f'<ul>{wrong}</ul>' if wrong else '') + (self.view.html(style=False) if self.view else '<div class="fgnb-note">not an example until this is mended</div>')
-        return (f'{f"<style>{CSS}{TABLE_CSS}</style>" if style else ""}<div class="fgnb-row fgnb-pair"><div><div class="fgnb-cap">{visible(self.id)}: {html.escape(self.source)}</div>'
+        head = f'<style>{CSS}{TABLE_CSS}</style>' if style else ''
+        return (f'{head}<div class="fgnb-row fgnb-pair"><div><div class="fgnb-cap">{visible(self.id)}: {html.escape(self.source)}</div>'
                 f'<table class="fgnb-read">{read}</table></div><div><div class="fgnb-cap">{"what the model sees" if self.view else "what is wrong"}</div>{right}</div></div>')
 
     def __str__(self) -> str:
-        return '\n'.join([f'{self.id} ({self.source})', *(f'  {k}: {v}' for k, v in self.cells.items() if v), *(f'  ! {f}' for f in self.faults), str(self.view) if self.view else ''])
+        cells = [f'  {k}: {v}' for k, v in self.cells.items() if v]
+        return '\n'.join([f'{self.id} ({self.source})', *cells, *(f'  ! {f}' for f in self.faults), str(self.view) if self.view else ''])
     def _repr_mimebundle_(self, **kwargs) -> dict: return {'text/plain': str(self), 'text/html': self.html()}
 
-# %% ../nbs/08g_browse.ipynb #51923532
+# %% ../nbs/08g_browse.ipynb #c09b53a4
 FILTERS = ('text', 'tool', 'lang', 'kind', 'split', 'fault', 'shortest', 'longest')
 
 class Browser:
@@ -128,13 +130,13 @@ class Browser:
         self.number = min(max(1, int(number)), self.pages)
         return self
 
-    def _at(self) -> list[int]:
+    def at(self) -> list[int]:
         "Numbers of the lines on this page."
         return [int(i) for i in self.shown[(self.number-1)*self.size:self.number*self.size]]
 
     def page(self): # DataFrame of at most `size` lines: id, split, kind, lang, tool, command, reply, fault, tokens
         "The lines of this page."
-        at = self._at()
+        at = self.at()
         out = self.table.loc[at, ['id', 'split', 'kind', 'lang', 'tool', 'command', 'reply', 'fault']].reset_index(drop=True)
         return out.assign(tokens=[self._tokens(i) for i in at]) if self.tokenizer is not None else out
 
@@ -201,7 +203,8 @@ class Browser:
         cells = {c: f'<span title="{visible(shorten(r[c], 400))}">{visible(shorten(r[c], 90))}</span>' for c in self.columns if c != 'tokens'}
         name = r['id'] if len(r['id']) <= 20 else f'…{r["id"][-19:]}' # ids differ at their ends
         cells['id'] = f'<span title="{visible(r["id"])}">{visible(name)}</span>'
-        cells['fault'], cells['tokens'] = f'<span class="fgnb-bad" title="{visible(r["fault"])}">{bad}{visible(r["fault"])}</span>', self._tokens(i) if 'tokens' in self.columns else ''
+        cells['fault'] = f'<span class="fgnb-bad" title="{visible(r["fault"])}">{bad}{visible(r["fault"])}</span>'
+        if 'tokens' in self.columns: cells['tokens'] = self._tokens(i)
         return self._grid(cells, ' fgnb-here' if i == self.here else '')
 
     def head_html(self) -> str:
@@ -218,12 +221,14 @@ class Browser:
 
     def html(self) -> str:
         "This page and the opened rows, without anything to click."
-        drawn = [self.row_html(i) for i in self._at()] # counts lengths, which the note tells
-        return (f'<style>{CSS}{TABLE_CSS}</style><div class="fgnb-table">{self.note_html()}{self.head_html()}<div class="fgnb-lines">{"".join(drawn)}</div>{self.opened_html()}</div>')
+        drawn = [self.row_html(i) for i in self.at()] # counts lengths, which the note tells
+        return (f'<style>{CSS}{TABLE_CSS}</style><div class="fgnb-table">{self.note_html()}{self.head_html()}'
+                f'<div class="fgnb-lines">{"".join(drawn)}</div>{self.opened_html()}</div>')
 
     def widget(self) -> Any: # an `ipywidgets.VBox`
         "The table with its filters."
-        return _widget(self)
+        from fgnb.browse_view import View
+        return View(self).box()
 
     def __repr__(self) -> str: return f'Browser: {self.line()}'
     def _repr_mimebundle_(self, **kwargs) -> dict:
@@ -249,80 +254,3 @@ def browse_files(
     "A table of all rows of some files, the faulty ones too."
     lines, general = read_lines(paths if isinstance(paths, list) else [paths], tools)
     return Browser(lines, general, tokenizer, **options)
-
-# %% ../nbs/08g_browse.ipynb #1ef963f0
-def _choices(w: Any, browser: Browser, column: str, label: str) -> Any:
-    "A dropdown of what there is to filter by."
-    more = [('with a fault', 'any'), ('without', 'none')] if column == 'fault' else []
-    return w.Dropdown(options=[(f'{label}: all', ''), *more, *((f'{shorten(v, 40)} ({n:,})', v) for v, n in browser.values(column).items())], layout=w.Layout(width='auto'))
-
-class _View:
-    "The controls of one browser."
-    def __init__(self, browser: Browser):
-        self.w, self.browser = need('ipywidgets', 'label'), browser
-        w = self.w
-        self.text = w.Text(placeholder='words, then Enter', continuous_update=False, layout=w.Layout(width='240px'))
-        self.picks = {c: _choices(w, browser, c, label) for c, label in (('tool', 'function'), ('lang', 'language'), ('kind', 'kind'), ('split', 'split'), ('fault', 'fault'))}
-        top = int(max([n for n in browser.lengths.tokens if n == n], default=1)) if browser.tokenizer is not None else 1
-        self.range = w.IntRangeSlider(value=(0, top), min=0, max=top, description='tokens', continuous_update=False, layout=w.Layout(width='320px'))
-        self.goto = w.Text(placeholder='id or row number, then Enter', continuous_update=False, layout=w.Layout(width='220px'))
-        self.back, self.forth, self.shut = (w.Button(description=d, layout=w.Layout(width='auto')) for d in ('◀ previous', 'next ▶', 'close all'))
-        self.note, self.opened = w.HTML(), w.HTML()
-        self.buttons = [w.ToggleButton(description='open', tooltip='as read, and as the model sees it', layout=w.Layout(width='58px', height='26px', flex='0 0 auto')) for _ in range(browser.size)]
-        self.drawn = [w.HTML(layout=w.Layout(flex='1 1 auto', width='auto')) for _ in range(browser.size)]
-        self.rows = [w.HBox(pair, layout=w.Layout(align_items='center', min_height='28px')) for pair in zip(self.buttons, self.drawn)]
-        self.quiet = False
-        self._wire()
-        self.draw()
-
-    def _wire(self) -> None:
-        "Every control calls a method of the browser."
-        for control in (self.text, self.range, *self.picks.values()): control.observe(self._filter, 'value')
-        self.goto.observe(lambda _: self.goto.value.strip() and self._do(lambda: self.browser.jump(self.goto.value.strip())), 'value')
-        self.back.on_click(lambda _: self._do(lambda: self.browser.turn(self.browser.number-1)))
-        self.forth.on_click(lambda _: self._do(lambda: self.browser.turn(self.browser.number+1)))
-        self.shut.on_click(lambda _: self._do(self.browser.close))
-        for i, button in enumerate(self.buttons): button.observe(lambda change, i=i: self._toggle(i, change['new']), 'value')
-
-    def _filter(self, *_) -> None:
-        low, high = self.range.value
-        longest = 0 if high == self.range.max else high
-        if not self.quiet: self._do(lambda: self.browser.filter(self.text.value, **{c: p.value for c, p in self.picks.items()}, shortest=low, longest=longest))
-
-    def _toggle(self, i: int, on: bool) -> None:
-        "Open or close the line in place `i` of the page."
-        at = self.browser._at()
-        if self.quiet or i >= len(at): return
-        self.browser.opened = [n for n in self.browser.opened if n != at[i]] + [at[i]]*on
-        self.draw()
-
-    def _do(self, action: Any) -> None:
-        "Do it and draw; what cannot be done is said."
-        try: action(); said = ''
-        except FaultError as e: said = str(e.faults[0])
-        self.draw(said)
-
-    def draw(self, said: str = '') -> None:
-        "Fill the page, and set controls to what the browser now filters by."
-        b, self.quiet = self.browser, True
-        at = b._at()
-        for i, (button, line, row) in enumerate(zip(self.buttons, self.drawn, self.rows)):
-            row.layout.display = None if i < len(at) else 'none'
-            button.value, line.value = i < len(at) and at[i] in b.opened, b.row_html(at[i]) if i < len(at) else ''
-        if not b.wanted: # a jump may have cleared them
-            self.text.value, self.range.value = '', (0, self.range.max)
-            for p in self.picks.values(): p.value = ''
-        self.note.value, self.opened.value = b.note_html() + (f'<div class="fgnb-bad">{visible(said)}</div>' if said else ''), b.opened_html()
-        self.back.disabled, self.forth.disabled, self.quiet = b.number == 1, b.number == b.pages, False
-
-    def box(self) -> Any:
-        "All of it."
-        w = self.w
-        wrap = w.Layout(flex_flow='row wrap')
-        lines = w.VBox(self.rows)
-        for widget, name in ((self.text, 'search'), (self.goto, 'goto'), (lines, 'lines'), (self.opened, 'opened'), (self.note, 'note')): widget.add_class(f'fgnb-{name}')
-        controls = [self.text, *self.picks.values()] + [self.range]*(self.browser.tokenizer is not None)
-        head = w.HTML(self.browser.head_html(), layout=w.Layout(margin='0 0 0 62px'))
-        return w.VBox([w.HTML(f'<style>{CSS}{TABLE_CSS}</style>'), w.HBox(controls, layout=wrap), w.HBox([self.back, self.forth, self.goto, self.shut], layout=wrap), self.note, head, lines, self.opened])
-
-def _widget(browser: Browser) -> Any: return _View(browser).box()

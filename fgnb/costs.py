@@ -6,7 +6,7 @@
 __all__ = ['SHAPES', 'is_here', 'reset_peak', 'peak_memory', 'Point', 'take_steps', 'child', 'nonnegative', 'work', 'size',
            'Costs', 'cost_table', 'common_tokens', 'measure_costs']
 
-# %% ../nbs/08i_costs.ipynb #d890a728
+# %% ../nbs/08i_costs.ipynb #00e1fb02
 import json, os, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -22,7 +22,7 @@ from .memory import ROOM, Batch, activation_bytes, free_memory, largest_batch
 from .prefix import Shared, plain_model
 from .tokens import encode_all
 
-# %% ../nbs/08i_costs.ipynb #36ca92c2
+# %% ../nbs/08i_costs.ipynb #58f59fc7
 _GEMMA = {'vocab_size': 262144, 'head_dim': 256, 'num_attention_heads': 4, 'num_key_value_heads': 1, 'sliding_window': 512, 'max_position_embeddings': 32768}
 #: hub id -> shape of a `gemma3_text` model
 SHAPES = {'google/functiongemma-270m-it': _GEMMA | {'hidden_size': 640, 'intermediate_size': 2048, 'num_hidden_layers': 18},
@@ -48,7 +48,7 @@ def _model(config: Config) -> tuple:
     adapter = lora_adapter(config, model)
     return (need('peft', 'train').get_peft_model(model, adapter) if adapter else model), precision
 
-# %% ../nbs/08i_costs.ipynb #56c91408
+# %% ../nbs/08i_costs.ipynb #b3211b85
 def _rows(batch: Batch, reply: int, vocabulary: int, seed: int) -> dict:
     "Made-up rows: a common beginning, then words of their own, the last `reply` tokens supervised."
     torch = need('torch', 'train')
@@ -98,7 +98,7 @@ class Point:
         "The quickest one: whatever else a machine does only makes a step longer."
         return min(self.seconds)
 
-# %% ../nbs/08i_costs.ipynb #c7f7acd2
+# %% ../nbs/08i_costs.ipynb #6aea7899
 def take_steps(
     config: Config,
     batches: list[Batch], # shortest first
@@ -136,7 +136,7 @@ def _timed(model: Any, shared: Shared, rows: dict, optimizer: Any, compute: str,
     if device == 'cuda': torch.cuda.synchronize()
     return time.perf_counter()-t0
 
-# %% ../nbs/08i_costs.ipynb #5e8fbddf
+# %% ../nbs/08i_costs.ipynb #03c36b3b
 def child() -> None:
     "What the fresh process runs: the job in the folder that its command line names."
     job = Path(sys.argv[1])
@@ -154,12 +154,14 @@ def _steps_apart(config: Config, batches: list[Batch], **order) -> dict:
         env = os.environ | steady_env() | {'PYTHONPATH': own_path()} | ({} if is_here(config.model.path) else {'HF_HUB_OFFLINE': '1'})
         done = subprocess.run([sys.executable, '-c', 'from fgnb.costs import child; child()', str(job)], env=env, capture_output=True, text=True)
         found = read_json(job/'result.json') if (job/'result.json').is_file() else None
-    if found is None: raise FaultError([Fault('the steps could not be taken', config.model.path, seen=' '.join(done.stderr.strip().splitlines()[-1:]) or f'ended with {done.returncode}',
-                                              expected='enough memory for one step: a smaller training.batch_size', code='costs')], 'fault while measuring')
+    if found is None:
+        seen = ' '.join(done.stderr.strip().splitlines()[-1:]) or f'ended with {done.returncode}'
+        raise FaultError([Fault('the steps could not be taken', config.model.path, seen=seen, expected='enough memory for one step: a smaller training.batch_size', code='costs')],
+                         'fault while measuring')
     if 'faults' in found: raise FaultError([Fault(**f) for f in found['faults']], 'fault while measuring')
     return found | {'points': [Point(Batch(**p['batch']), p['seconds'], p['peak']) for p in found['points']]}
 
-# %% ../nbs/08i_costs.ipynb #4c334723
+# %% ../nbs/08i_costs.ipynb #f90b45e2
 def nonnegative(
     rows: list[list[float]], # one a measurement: its figures
     seen: list[float]        # what was measured
@@ -182,7 +184,7 @@ def work(
     own = batch.length - batch.shared
     return [1.0, float(batch.tokens), batch.shared**2/2 + batch.rows*own*(batch.shared + own/2)]
 
-# %% ../nbs/08i_costs.ipynb #14661c71
+# %% ../nbs/08i_costs.ipynb #0f876bc9
 def size(
     n: float # bytes
 ) -> str:
@@ -255,7 +257,7 @@ class Costs:
         return pd.DataFrame([{'row': p.batch.length, 'shared': p.batch.shared, 'rows': p.batch.rows, 'tokens computed': p.batch.tokens, 'seconds': round(p.second, 3),
                               'formula': round(self.seconds(p.batch), 3), 'peak': size(p.peak), 'by formula': size(self.peak(p.batch))} for p in self.points])
 
-# %% ../nbs/08i_costs.ipynb #2f62ec1d
+# %% ../nbs/08i_costs.ipynb #cc548acc
 def _duration(seconds: float) -> str:
     return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
 
@@ -299,7 +301,8 @@ def measure_costs(
 ) -> Costs:
     "Take a few steps of the configured model on this machine, and fit the costs of every length to them."
     if not is_here(config.model.path) and config.model.path not in SHAPES:
-        raise FaultError([Fault('this model is not on this machine, and its shape is not known', config.model.path, expected=f'a folder, or one of {", ".join(SHAPES)}', code='model')], 'fault')
+        raise FaultError([Fault('this model is not on this machine, and its shape is not known', config.model.path,
+                                expected=f'a folder, or one of {", ".join(SHAPES)}', code='model')], 'fault')
     rows = encode_all(examples[:400], tokenizer)
     if not rows: raise FaultError([Fault('no rows to measure with', expected='at least one training row', code='empty')], 'fault')
     reply = sorted(len(e.completion_ids) for e in rows)[len(rows)//2]

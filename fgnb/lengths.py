@@ -6,7 +6,7 @@
 __all__ = ['SPLITS', 'SPLIT_STYLES', 'length_table', 'length_stats', 'suggest_max_length', 'candidates', 'cut_table', 'Picture',
            'blank_axes', 'plot_totals', 'plot_lengths']
 
-# %% ../nbs/07a_lengths.ipynb #a14d2e46
+# %% ../nbs/07a_lengths.ipynb #586bb382
 import html
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from .data import gold_calls
 from .tokens import encode_all
 
-# %% ../nbs/07a_lengths.ipynb #c1f249a2
+# %% ../nbs/07a_lengths.ipynb #4359b5a7
 SPLITS = ('train', 'validation', 'test')
 
 def _declared(ids: list[int]) -> int:
@@ -31,12 +31,13 @@ def length_table(
     rows = []
     for e, encoded in zip(examples, encode_all(examples, tokenizer)):
         prompt, reply, declared = len(encoded.prompt_ids), len(encoded.completion_ids), _declared(encoded.prompt_ids)
-        rows.append({'id': e['id'], 'split': e.get('split') or 'train', 'kind': e.get('kind', ''), 'lang': e.get('lang', ''), 'tool': ' + '.join(sorted({c.name for c in gold_calls(e)})) or '(no call)',
+        rows.append({'id': e['id'], 'split': e.get('split') or 'train', 'kind': e.get('kind', ''), 'lang': e.get('lang', ''),
+                     'tool': ' + '.join(sorted({c.name for c in gold_calls(e)})) or '(no call)',
                      'prompt': prompt, 'reply': reply, 'total': prompt+reply,
                      'declarations': declared, 'declaration_share': round(declared/(prompt+reply), 3)})
     return pd.DataFrame(rows, columns=['id', 'split', 'kind', 'lang', 'tool', 'prompt', 'reply', 'total', 'declarations', 'declaration_share'])
 
-# %% ../nbs/07a_lengths.ipynb #9ecc3bb3
+# %% ../nbs/07a_lengths.ipynb #2b36c92f
 def length_stats(
     lengths # made by `length_table`
 ): # DataFrame: one row a percentile; tokens, and the declarations' share
@@ -62,7 +63,7 @@ def candidates(
     near = [n for n in (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192) if best/4 <= n <= best*2]
     return sorted({*near, best, *([max_length] if max_length else [])})
 
-# %% ../nbs/07a_lengths.ipynb #6f0ea8e6
+# %% ../nbs/07a_lengths.ipynb #bf65bbda
 def cut_table(
     lengths,                           # made by `length_table`
     max_lengths: list[int]|None = None # limits to try; default `candidates(lengths)`
@@ -77,7 +78,7 @@ def cut_table(
                    | {'longest': cut.loc[cut['total'].idxmax(), 'id'] if len(cut) else ''})
     return pd.DataFrame(out)
 
-# %% ../nbs/07a_lengths.ipynb #a0400ac8
+# %% ../nbs/07a_lengths.ipynb #7413b3d5
 @dataclass
 class Picture:
     "A matplotlib `figure` that shows itself in a notebook; `alt` says in words what it shows."
@@ -114,7 +115,7 @@ def blank_axes(
     axes.grid(axis='y', alpha=.3, linewidth=.6); axes.set_axisbelow(True)
     return figure, axes
 
-# %% ../nbs/07a_lengths.ipynb #4a770976
+# %% ../nbs/07a_lengths.ipynb #f8de7a5d
 SPLIT_STYLES = {'train': ('#0072B2', ''), 'validation': ('#E69F00', '//'), 'test': ('#009E73', '..')} # colour, hatch
 
 def _bins(everything: list[int], right: int) -> list[float]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEP', 'Line', 'cells_of', 'lines_of', 'read_lines', 'index', 'Lengths']
 
-# %% ../nbs/07e_lines.ipynb #41ad80d4
+# %% ../nbs/07e_lines.ipynb #d088046c
 import json, random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from .schema import load_tools
 from .sheets import COLUMNS, read_tables
 from .spread import length_sample, told
 
-# %% ../nbs/07e_lines.ipynb #68829eb5
+# %% ../nbs/07e_lines.ipynb #273e0617
 @dataclass
 class Line:
     "One row of the data, good or not."
@@ -78,7 +78,7 @@ def read_lines(
     for line in lines: line.cells = cells.get(line.place, {})
     return lines, [f for f in rest if (f.file, f.sheet, f.row) not in cells]
 
-# %% ../nbs/07e_lines.ipynb #edc94147
+# %% ../nbs/07e_lines.ipynb #ad7644c1
 SEP = '\x1f' # between names in one text
 
 @no_cycle_search()
@@ -94,7 +94,8 @@ def index(
         said, reply = (command(e), answer_text(e)) if e else (c.get('user prompt', '') or ' '.join(line.cells.values()), c.get('tool args', ''))
         codes = list(dict.fromkeys(f.code or 'fault' for f in line.faults))
         rows.append((line.id, *((e.get(k) or '' for k in ('split', 'kind', 'lang')) if e else ('', '', c.get('lang', ''))), ' + '.join(tools), said, reply, ' '.join(codes),
-                     f'{SEP}{SEP.join(tools)}{SEP}', f'{SEP}{SEP.join(codes)}{SEP}' if codes else '', f'{line.id}\n{said}\n{reply}\n{" ".join(str(f) for f in line.faults)}'.casefold()))
+                     f'{SEP}{SEP.join(tools)}{SEP}', f'{SEP}{SEP.join(codes)}{SEP}' if codes else '',
+                     f'{line.id}\n{said}\n{reply}\n{" ".join(str(f) for f in line.faults)}'.casefold()))
     return pd.DataFrame(rows, columns=['id', 'split', 'kind', 'lang', 'tool', 'command', 'reply', 'fault', '_tools', '_codes', '_text']).astype('str')
 
 class Lengths:

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['live', 'bundle']
 
-# %% ../nbs/07d_live.ipynb #636e8ef8
+# %% ../nbs/07d_live.ipynb #e2b59bda
 import os, sys
 from importlib.util import find_spec
 from typing import Any, Callable
 
-# %% ../nbs/07d_live.ipynb #2f3d867f
+# %% ../nbs/07d_live.ipynb #f1907835
 def live(
     asked: bool|None = None # decided by the caller; None leaves it to the surroundings
 ) -> bool:

@@ -6,7 +6,7 @@
 __all__ = ['SENTENCE', 'SPACE', 'go_number', 'go_value', 'types_of', 'ollama_declaration', 'refusals', 'turns', 'ollama_prompt',
            'as_request']
 
-# %% ../nbs/07f_ollama.ipynb #3e58e58a
+# %% ../nbs/07f_ollama.ipynb #4cf7bade
 import json, re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from .core import Fault, FaultError, shorten
 from .data import text_of
 
-# %% ../nbs/07f_ollama.ipynb #970cbbad
+# %% ../nbs/07f_ollama.ipynb #e58d4135
 SENTENCE = 'You can do function calling with the following functions:' # what Ollama writes before the declarations
 SPACE = '\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000' # what Go trims
 
@@ -43,7 +43,7 @@ def go_value(
     if isinstance(value, (list, tuple)): return '[' + ','.join(map(go_value, value)) + ']'
     return '<nil>'
 
-# %% ../nbs/07f_ollama.ipynb #8a2e9333
+# %% ../nbs/07f_ollama.ipynb #4b98e820
 def types_of(
     schema: Mapping # of one parameter
 ) -> list[str]:
@@ -69,7 +69,7 @@ def ollama_declaration(
     inner = f',parameters:{{{",".join(parts)}}}' if props is not None or kind else ''
     return (f"<start_function_declaration>declaration:{f.get('name') or ''}{{description:<escape>{f.get('description') or ''}<escape>{inner}}}<end_function_declaration>")
 
-# %% ../nbs/07f_ollama.ipynb #925ceefa
+# %% ../nbs/07f_ollama.ipynb #5684f8ae
 def _wrong(value: Any, kind: Any, where: str, expected: str) -> list[Fault]:
     "A fault where `value` is there and of another type."
     fits = value is None or (isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool))
@@ -94,10 +94,11 @@ def refusals(
         props = (params or {}).get('properties')
         for k, p in (props.items() if isinstance(props, Mapping) else []):
             faults += _wrong(p, Mapping, f'{at}.properties.{k}', 'an object')
-            if isinstance(p, Mapping): faults += _wrong(p.get('description'), str, f'{at}.properties.{k}.description', 'text') + _wrong(p.get('type'), (str, list), f'{at}.properties.{k}.type', 'text')
+            if not isinstance(p, Mapping): continue
+            faults += _wrong(p.get('description'), str, f'{at}.properties.{k}.description', 'text') + _wrong(p.get('type'), (str, list), f'{at}.properties.{k}.type', 'text')
     return faults
 
-# %% ../nbs/07f_ollama.ipynb #0bd56621
+# %% ../nbs/07f_ollama.ipynb #f772b77d
 def _asked(messages: list[dict], i: int) -> str:
     "The name of the call that the tool message at `i` answers."
     back = next((j for j in range(i-1, -1, -1) if messages[j]['role'] == 'assistant' and messages[j].get('tool_calls')), None)
@@ -143,7 +144,7 @@ def ollama_prompt(
         out.append(f'<start_of_turn>developer\n{said}<end_of_turn>\n')
     return ''.join(out) + turns(messages[first:])
 
-# %% ../nbs/07f_ollama.ipynb #817f40d9
+# %% ../nbs/07f_ollama.ipynb #50365845
 def as_request(
     messages: list[dict]
 ) -> list[dict]:

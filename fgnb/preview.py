@@ -6,7 +6,7 @@
 __all__ = ['FOLD', 'LONG', 'OVER', 'check_encoded', 'Piece', 'pieces', 'visible', 'RowView', 'RowViews', 'view_from_dict', 'show',
            'counts', 'shared_rows', 'sheet_row', 'pick', 'write_preview', 'CSS', 'KINDS']
 
-# %% ../nbs/08_preview.ipynb #34ef4394
+# %% ../nbs/08_preview.ipynb #0e2f91cd
 import html, unicodedata
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ from .lengths import SPLITS, candidates, cut_table, length_stats, length_table, 
 from .spread import SAMPLE, spread_table
 from .tokens import Encoded, encode, load_tokenizer
 
-# %% ../nbs/08_preview.ipynb #423276e8
+# %% ../nbs/08_preview.ipynb #8545aefd
 def check_encoded(
     encoded: Encoded, # what training will use
     text: str,        # the whole row as `format.render` writes it
@@ -44,7 +44,7 @@ def check_encoded(
                             expected=' | '.join(STOP_TOKENS), code='stop'))
     if faults: raise FaultError(faults, 'broken promises of an encoded row')
 
-# %% ../nbs/08_preview.ipynb #1ac7eafe
+# %% ../nbs/08_preview.ipynb #dd3f6b13
 @dataclass(frozen=True)
 class Piece:
     "Some text and the token ids that stand for it."
@@ -77,11 +77,11 @@ def pieces(
     assert text.startswith(''.join(p.text for p in out)), 'pieces do not rebuild the text'
     return out
 
-# %% ../nbs/08_preview.ipynb #fb3c3264
+# %% ../nbs/08_preview.ipynb #fb91a36e
 _all_ = ['CSS', 'KINDS'] # rows are drawn here, so their style can be had here
 FOLD, LONG = 40, 160 # tokens of a declaration, and of a text, above which it is folded
 
-# %% ../nbs/08_preview.ipynb #3f37e4be
+# %% ../nbs/08_preview.ipynb #2ad0c419
 def visible(
     text: str # text from data
 ) -> str: # HTML
@@ -105,7 +105,7 @@ def _token(piece: Piece, state: str = '') -> str:
     mark = '<b class="fgnb-cut">✂ max_length</b>' if state == 'cut' else ''
     return f'{mark}<{tag} class="{style}" title="{said}">{shown}</{tag}>{inside[len(shown):]}'
 
-# %% ../nbs/08_preview.ipynb #39712b76
+# %% ../nbs/08_preview.ipynb #69b675ad
 def _marked(found: list[Piece], limit: int|None) -> list[tuple[Piece, str]]:
     "Every piece with its state: empty, `cut` for the first one past the limit, `beyond` behind it."
     out, seen = [], 0
@@ -138,7 +138,7 @@ def _fold(group: list[tuple[Piece, str]]) -> str:
     head = f'<summary class="fgnb-k-{group[0][0].kind}">… {sum(len(p.ids) for p, _ in group[a:z]):,} more tokens ({KINDS[group[0][0].kind][0]}) …</summary>'
     return f'{"".join(drawn[:a])}<details{opened}>{head}{"".join(drawn[a:z])}</details>{"".join(drawn[z:])}'
 
-# %% ../nbs/08_preview.ipynb #de5f0a07
+# %% ../nbs/08_preview.ipynb #019b5696
 def _legend(found: list[Piece], over: bool = False) -> str:
     "The kinds that occur, and the marks."
     kinds = [k for k in KINDS if any(p.kind == k for p in found)]
@@ -180,7 +180,8 @@ class RowView:
         told = f'<div class="fgnb-bad">⚠ {html.escape(self.verdict)}</div>' if self.over else ''
         return (f'<div class="fgnb-row">{f"<style>{CSS}</style>" if style else ""}'
                 f'<div><b>{visible(self.id)}</b> <span class="fgnb-note">{visible(self.where)}</span></div>{told}'
-                f'{_legend(self.pieces, bool(self.over)) if legend else ""}<div class="fgnb-part"><div class="fgnb-cap">Prompt: read, not trained · {self.count(False)} tokens</div>'
+                f'{_legend(self.pieces, bool(self.over)) if legend else ""}'
+                f'<div class="fgnb-part"><div class="fgnb-cap">Prompt: read, not trained · {self.count(False)} tokens</div>'
                 f'<div class="fgnb-code">{asked}</div></div><div class="fgnb-part fgnb-on"><div class="fgnb-cap">Reply: trained, '
                 f'every token counts in the loss · {self.count(True)} tokens</div><div class="fgnb-code">{trained}</div></div></div>')
 
@@ -204,7 +205,7 @@ class RowViews(list):
     def __str__(self) -> str: return '\n\n'.join(map(str, self))
     def _repr_mimebundle_(self, **kwargs) -> dict: return {'text/plain': str(self), 'text/html': self.html()}
 
-# %% ../nbs/08_preview.ipynb #042fd099
+# %% ../nbs/08_preview.ipynb #d7a3876b
 def view_from_dict(
     data: dict # made by `RowView.to_dict`
 ) -> RowView:
@@ -228,7 +229,7 @@ def show(
     where = Fault('', str(source.get('file') or ''), str(source.get('sheet') or ''), source.get('row')).where
     return RowView(str(example['id']), where, pieces(example, tokenizer), max_length, too_long)
 
-# %% ../nbs/08_preview.ipynb #40c2cd1a
+# %% ../nbs/08_preview.ipynb #8a00efdb
 def _functions(example: dict) -> list[str]:
     "Names that the last message calls, or that it calls none."
     return sorted({c.name for c in gold_calls(example)}) or ['(no call)']
@@ -255,7 +256,7 @@ def shared_rows(
     return {'test': len(test), 'shared_commands': len(ids), 'call_rows': len(calls),
             'shared_calls': sum(call_key(e) in called for e in calls), 'ids': ids}
 
-# %% ../nbs/08_preview.ipynb #cfceee23
+# %% ../nbs/08_preview.ipynb #8a100d15
 def sheet_row(
     example: dict # see `fgnb.data`
 ): # DataFrame with one row
@@ -277,7 +278,7 @@ def pick(
     found = list(first.values())
     return found if len(found) <= n else [found[round(i*(len(found)-1)/max(n-1, 1))] for i in range(n)]
 
-# %% ../nbs/08_preview.ipynb #f7294475
+# %% ../nbs/08_preview.ipynb #73963806
 def _kept_spread(lengths, seed: int) -> dict:
     "What the report draws: the columns of at most `SAMPLE` rows, and the tables of all."
     few = lengths if len(lengths) <= SAMPLE else lengths.sample(SAMPLE, random_state=seed).sort_index()
@@ -298,6 +299,7 @@ def write_preview(
                'lengths': length_stats(lengths).rename_axis('at').reset_index().to_dict('records'),
                'cut': cut_table(lengths, candidates(lengths, limit)).to_dict('records'),
                'totals': {s: [int(n) for n in lengths.loc[lengths['split'] == s, 'total']] for s in SPLITS},
-               'spread': _kept_spread(lengths, run.config.seed), 'shared': shared_rows(splits), 'views': [show(e, tokenizer, limit, run.config.data.too_long).to_dict() for e in pick(examples, shown)]}
+               'spread': _kept_spread(lengths, run.config.seed), 'shared': shared_rows(splits),
+               'views': [show(e, tokenizer, limit, run.config.data.too_long).to_dict() for e in pick(examples, shown)]}
     write_json(run/'preview.json', summary)
     return summary

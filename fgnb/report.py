@@ -7,7 +7,7 @@ __all__ = ['PLAIN', 'DECODING', 'MOST', 'SECTIONS', 'Missing', 'section', 'headl
            'lengths_part', 'loss_part', 'scores_part', 'failures_part', 'advice_part', 'confidence_part', 'slices_part',
            'flips_part', 'misses_part', 'exports_part', 'provenance_part', 'report_html', 'write_report']
 
-# %% ../nbs/14_report.ipynb #25c5460a
+# %% ../nbs/14_report.ipynb #ce46b45d
 import html, time
 from pathlib import Path
 from typing import Any, Callable
@@ -23,7 +23,7 @@ from .page import PAGE_CSS, Html, bar, cell, interval, percent, table
 from .preview import CSS, counts, view_from_dict
 from .spread import plot_spread, told
 
-# %% ../nbs/14_report.ipynb #cd86f010
+# %% ../nbs/14_report.ipynb #01c025ba
 class Missing(Exception):
     "An input of a part that is not there (yet)."
 
@@ -51,7 +51,7 @@ def section(
     name = title.lower().replace(' ', '-')
     return f'<section id="{name}"><h2>{cell(title)}</h2>{inside}</section>'
 
-# %% ../nbs/14_report.ipynb #71864e9f
+# %% ../nbs/14_report.ipynb #f9508df5
 def headline(run: Run) -> str:
     "The result in a sentence and three figures."
     metrics = run.metrics
@@ -73,7 +73,7 @@ def headline(run: Run) -> str:
             f'or no call where none is wanted. '
             f'The band is the 95 % interval: with other test commands of the same sort the figure would usually fall inside it.</p>{few}')
 
-# %% ../nbs/14_report.ipynb #22c1232d
+# %% ../nbs/14_report.ipynb #d28ccc60
 def _functions_offered(splits: dict) -> Html:
     "The functions that prompts declare, with how often rows call them."
     tools = {t['function']['name']: t['function'].get('description') or '' for rows in splits.values() for e in rows for t in e.get('tools') or []}
@@ -128,9 +128,10 @@ def _spread(kept: dict, limit: int) -> str:
     lengths.attrs |= {'rows': kept['rows'], 'seed': kept['seed']}
     heads = {'tool': 'function', 'lang': 'language'}
     tables = ''.join(table(rows, {k: heads.get(k, k) for k in rows[0]}) for rows in kept['tables'].values() if rows)
-    return f'<p class="note">On the right the height of a curve at the limit is the share of rows that fit ({cell(told(lengths))}).</p>{plot_spread(lengths, limit).img()}<div class="side">{tables}</div>'
+    said = f'Below, the height of a curve at the limit is the share of rows that fit ({cell(told(lengths))}).'
+    return f'<p class="note">{said}</p>{plot_spread(lengths, limit).img()}<div class="side">{tables}</div>'
 
-# %% ../nbs/14_report.ipynb #3191f878
+# %% ../nbs/14_report.ipynb #71f30171
 def loss_part(run: Run) -> str:
     "The curves, what every epoch answered, which epoch was kept, and the figures of the training."
     history, notes = _json(run, 'history.jsonl'), run.metrics.get('train') or {}
@@ -145,7 +146,7 @@ def loss_part(run: Run) -> str:
     return (f'<p>The loss says how surprised the model is by the right replies; lower is better. {cell(picture.alt)}.</p>{picture.img()}{risen}'
             f'{said}{epochs_table(history, kept)}{samples}{table(rows) if rows[0] else ""}')
 
-# %% ../nbs/14_report.ipynb #b6682b9c
+# %% ../nbs/14_report.ipynb #7d40b2d7
 PLAIN = { # metric: in plain words
     'exact_match': 'everything exactly right', 'tool_call_accuracy': 'exactly right, where a call is wanted',
     'tool_name_accuracy': 'the right function was called', 'tool_args_accuracy': 'all arguments right',
@@ -174,7 +175,7 @@ def scores_part(run: Run) -> str:
              'picture': '0 to 100 %: ○ before, ● after'}
     return f'<p>Both models answered the same test commands. {DECODING.get(metrics.get("decoding"), "")}Rows: how many test commands a score is about.</p>{table(rows, heads)}'
 
-# %% ../nbs/14_report.ipynb #82038184
+# %% ../nbs/14_report.ipynb #8f12bbb3
 def _answers(
     run: Run
 ) -> tuple[list[dict], list[str], list[str]|None]: # test rows, tuned replies, base replies of the same rows
@@ -188,7 +189,7 @@ def _answers(
     if not tuned: raise Missing('predictions/tuned.jsonl holds no row')
     return [tests[i] for i in tuned], list(tuned.values()), [base[i] for i in tuned] if set(base) >= set(tuned) else None
 
-# %% ../nbs/14_report.ipynb #4dcde38a
+# %% ../nbs/14_report.ipynb #d945f027
 def failures_part(run: Run) -> str:
     "What goes wrong, what it then does, and why."
     examples, tuned, _ = _answers(run)
@@ -211,7 +212,7 @@ def slices_part(run: Run) -> str:
     examples, tuned, _ = _answers(run)
     return slices_html(tuned, examples, run.manifest['seed'])
 
-# %% ../nbs/14_report.ipynb #5cfd1add
+# %% ../nbs/14_report.ipynb #455cf7c2
 MOST = 200 # misses printed
 
 def flips_part(run: Run) -> str:
@@ -244,7 +245,7 @@ def misses_part(run: Run) -> str:
     kinds = [{'what went wrong': FAULTS.get(k, k), 'commands': int(n)} for k, n in missed['verdict'].value_counts().items()]
     return f'<p>{len(missed)} of {len(examples)} test commands are not answered exactly right.</p>{table(kinds)}{_miss_table(missed)}'
 
-# %% ../nbs/14_report.ipynb #bb9530a0
+# %% ../nbs/14_report.ipynb #56e98e8e
 def exports_part(run: Run) -> str:
     "The table of artefacts with the scores each of them reached."
     rows = _json(run, 'exports.json')
@@ -276,7 +277,7 @@ def provenance_part(run: Run) -> str:
             f'<div class="side">{table(stations) if stations else "<p>No station has run.</p>"}{versions}</div>'
             f'<details><summary>the whole configuration</summary><pre>{html.escape(config)}</pre></details>')
 
-# %% ../nbs/14_report.ipynb #670db2a2
+# %% ../nbs/14_report.ipynb #a4f40743
 SECTIONS = [('Result', headline, '04_inference_test'), ('What fails', failures_part, '04_inference_test'), ('What to write next', advice_part, '04_inference_test'),
             ('Data', data_part, '01_data_preview'), ('A row as the model sees it', row_part, '01_data_preview'),
             ('Length of rows', lengths_part, '01_data_preview'), ('Training', loss_part, '03_quick_finetune'), ('Scores', scores_part, '04_inference_test'),

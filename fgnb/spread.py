@@ -6,7 +6,7 @@
 __all__ = ['SAMPLE', 'PARTS', 'SHOWN', 'length_sample', 'told', 'spread_table', 'plot_spread', 'Explorer', 'compare_vocabularies',
            'compare_with']
 
-# %% ../nbs/07b_spread.ipynb #529ce03a
+# %% ../nbs/07b_spread.ipynb #80dbfc1e
 import html, random
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .lengths import Picture, blank_axes, candidates, length_table, suggest_max_
 from .live import bundle
 from .tokens import load_tokenizer
 
-# %% ../nbs/07b_spread.ipynb #49039edf
+# %% ../nbs/07b_spread.ipynb #60d3b589
 SAMPLE = 2000 # rows that are counted of more
 
 def length_sample(
@@ -37,7 +37,7 @@ def told(
     n = lengths.attrs.get('rows', len(lengths))
     return f'all {n:,} rows counted' if n == len(lengths) else f'{len(lengths):,} of {n:,} rows counted, drawn with seed {lengths.attrs["seed"]}'
 
-# %% ../nbs/07b_spread.ipynb #bbc54e68
+# %% ../nbs/07b_spread.ipynb #0ae13d42
 PARTS = ('prompt', 'reply', 'total')
 _AT = {'shortest': 0, 'median': .5, '90 %': .9, '99 %': .99, 'longest': 1}
 
@@ -63,7 +63,7 @@ def spread_table(
     table = pd.DataFrame(rows, columns=[by, 'rows', *_AT, 'declarations'])
     return table if by != 'part' else table.drop(columns='declarations')
 
-# %% ../nbs/07b_spread.ipynb #39e248f2
+# %% ../nbs/07b_spread.ipynb #27a942e2
 _LINES = (('#0072B2', '-'), ('#D55E00', '--'), ('#009E73', ':'), ('#CC79A7', '-.'), ('#E69F00', '-'), ('#56B4E9', '--'), ('#000000', ':'), ('#7a6a00', '-.'))
 SHOWN = len(_LINES) # curves of one picture
 
@@ -115,7 +115,7 @@ def plot_spread(
     names, cut = [label or name for name, curves in columns for label, _ in curves], int((lengths['total'] > limit).sum())
     return Picture(figure, f'Histogram and ECDF of {", ".join(names)}; {told(lengths)}; a limit of {limit} tokens is passed by {cut} rows')
 
-# %% ../nbs/07b_spread.ipynb #239966c6
+# %% ../nbs/07b_spread.ipynb #8df084cb
 class Explorer:
     "Row lengths and a limit that can be moved; shows itself as a slider, or as a picture where nobody can move one."
     def __init__(self,
@@ -151,7 +151,8 @@ class Explorer:
         import ipywidgets as w
         top = max(candidates(self.lengths)[-1], self.limit)
         slider = w.IntSlider(self.limit, 8, top, 8, description='max_length', continuous_update=False, layout=w.Layout(width='560px'))
-        curves = w.Dropdown(options=[('parts of a row', 'part'), ('functions', 'tool'), ('languages', 'lang'), ('kinds', 'kind'), ('splits', 'split')], value=self.by, description='curves')
+        names = [('parts of a row', 'part'), ('functions', 'tool'), ('languages', 'lang'), ('kinds', 'kind'), ('splits', 'split')]
+        curves = w.Dropdown(options=names, value=self.by, description='curves')
         image, line = w.Image(format='png'), w.HTML()
         slider.add_class('fgnb-limit'); line.add_class('fgnb-limit-line')
         def draw(*_):
@@ -165,7 +166,7 @@ class Explorer:
     def _repr_mimebundle_(self, **kwargs) -> dict:
         return bundle(self.widget, lambda: {'text/plain': self.line(), 'image/png': self.picture().render('png')}, self.interactive)
 
-# %% ../nbs/07b_spread.ipynb #124488dd
+# %% ../nbs/07b_spread.ipynb #8a2fc86d
 def compare_vocabularies(
     examples: list[dict],   # see `fgnb.data`
     tokenizers: dict,       # name -> Hugging Face tokenizer; the first is what the others are compared with
@@ -185,7 +186,7 @@ def compare_vocabularies(
     table.attrs['told'] = told(first)
     return table
 
-# %% ../nbs/07b_spread.ipynb #a5d4a50f
+# %% ../nbs/07b_spread.ipynb #b7803bcc
 def compare_with(
     examples: list[dict], # see `fgnb.data`
     tokenizer: Any,       # of the model in use

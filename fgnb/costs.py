@@ -34,8 +34,7 @@ def is_here(
 ) -> bool:
     "Whether the model's files are on this machine, fetched or in a folder."
     if (resolve(path)/'config.json').is_file(): return True
-    if path.count('/') != 1: return False
-    return isinstance(need('huggingface_hub', 'train').try_to_load_from_cache(path, 'config.json'), str)
+    return path.count('/') == 1 and isinstance(need('huggingface_hub', 'train').try_to_load_from_cache(path, 'config.json'), str)
 
 def _model(config: Config) -> tuple:
     "The model to measure with its adapter, and the numbers it computes in."

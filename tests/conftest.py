@@ -36,7 +36,7 @@ def lab(project):
     "JupyterLab on the loopback with a token; yields the address of its workflow folder."
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     token, log = secrets.token_hex(16), project/'lab.log'
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '2', 'JUPYTER_PREFER_ENV_PATH': '1',
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'JUPYTER_PREFER_ENV_PATH': '1',
            **{f'JUPYTER_{d}_DIR': str(project/'.jupyter'/d.lower()) for d in ('CONFIG', 'DATA', 'RUNTIME')}, **{f'JUPYTERLAB_{d}_DIR': str(project/'.jupyter') for d in ('WORKSPACES', 'SETTINGS')}}
     quiet = project/'.jupyter'/'@jupyterlab'/'apputils-extension'/'notification.jupyterlab-settings' # it would ask about news, over the notebook
     quiet.parent.mkdir(parents=True)

@@ -46,11 +46,11 @@ def lab(project):
     with log.open('w') as out:
         server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', *options], cwd=project, env=env, stdout=out, stderr=out)
     try:
-        for _ in range(120):
+        for _ in range(360):
             assert server.poll() is None, log.read_text()[-3000:]
             try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api/status?token={token}', timeout=2); break
             except OSError: time.sleep(0.5)
-        else: pytest.fail('JupyterLab did not answer within a minute\n'+log.read_text()[-3000:])
+        else: pytest.fail('JupyterLab did not answer within three minutes\n'+log.read_text()[-3000:])
         yield f'http://127.0.0.1:{port}/lab/tree/nbs/workflows/{{}}?token={token}'
     finally:
         server.terminate() # it shuts its kernels down

@@ -21,7 +21,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 def run(project: Path, **parameters) -> list[str]:
     "What the notebook printed."
-    with own_kernel(HF_HUB_OFFLINE='1'):
+    with own_kernel(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1'):
         nb = papermill.execute_notebook(str(notebook_path('02_label', project)), str(project/'out.ipynb'), parameters, kernel_name='python3', language='python', cwd=str(project), progress_bar=False)
     return [o['text'] for c in nb.cells if c.cell_type == 'code' for o in c.outputs if o.get('name') == 'stdout']
 

@@ -36,7 +36,7 @@ def bare(page, labeler) -> None:
 
 
 def at(page, item: str) -> None:
-    page.wait_for_function('i => document.querySelector(".fgnb-label").dataset.item === i', arg=item, timeout=10_000)
+    page.wait_for_function('i => document.querySelector(".fgnb-label").dataset.item === i', arg=item, timeout=120_000)
 
 
 def test_keyboard_and_mouse(page, tmp_path):
@@ -113,7 +113,7 @@ def test_hostile_text(page, tmp_path, screens):
         if i in (2, 3, 6): page.screenshot(path=screens/f'label_hostile_{i}.png')
         was = page.locator('.fgnb-label').get_attribute('data-item')
         page.keyboard.press('x' if 'end_of_turn' in hostile[i] else '1')
-        page.wait_for_function('i => document.querySelector(".fgnb-label").dataset.item !== i', arg=was, timeout=20_000)
+        page.wait_for_function('i => document.querySelector(".fgnb-label").dataset.item !== i', arg=was, timeout=180_000)
     assert page.evaluate('window.hit') is None and errors == []
     assert shown[0] == hostile[0] and '⟨U+202E⟩' in shown[2] and '👨‍👩‍👧‍👦' in shown[3] and '⟨U+0000⟩' in shown[5] and page.locator('img, script[src], svg').count() == 0
     done = session.progress()
@@ -130,10 +130,10 @@ def kernel(project) -> psutil.Process:
 
 def run_all(page) -> None:
     page.evaluate(RUN_ALL)
-    page.wait_for_function('() => window.finished', timeout=240_000)
+    page.wait_for_function('() => window.finished', timeout=400_000)
     errors = [f"{o['ename']}: {o['evalue']}" for c in page.evaluate(READ_CELLS) if c['cell_type'] == 'code' for o in c['outputs'] if o['output_type'] == 'error']
     assert errors == [] and page.evaluate('window.finished') == 'yes'
-    page.locator('.fgnb-label .fl-command').wait_for(timeout=60_000)
+    page.locator('.fgnb-label .fl-command').wait_for(timeout=120_000)
     page.locator('.fgnb-label .fl-command').click()
 
 
@@ -148,14 +148,14 @@ def label_one(page, how: str) -> None:
         press('Backspace'); press('5'); press('Enter')
     if how == 'words': press('n'); page.locator('.fl-words-box').wait_for(); press('Enter')
     if how == 'keep': page.locator('.fl-main').click()
-    page.wait_for_function('i => document.querySelector(".fgnb-label").dataset.item !== i', arg=was, timeout=20_000)
+    page.wait_for_function('i => document.querySelector(".fgnb-label").dataset.item !== i', arg=was, timeout=180_000)
 
 
 def test_labels_outlive_the_kernel(lab, page, project, screens):
     start = time.time()
     page.set_viewport_size({'width': 1280, 'height': 720})
     page.goto(lab.format('02_label.ipynb'))
-    page.wait_for_function(READY, timeout=90_000)
+    page.wait_for_function(READY, timeout=180_000)
     run_all(page)
     cells = len(page.evaluate(READ_CELLS))
     page.screenshot(path=screens/'02_label_1280.png')
@@ -164,8 +164,8 @@ def test_labels_outlive_the_kernel(lab, page, project, screens):
     before = {i.id: str(i.label) for i in session.items() if i.label}
     assert len(before) == 5
     os.kill(kernel(project).pid, signal.SIGKILL)
-    page.locator('.jp-Dialog button.jp-mod-accept').click(timeout=60_000) # "the kernel appears to have died"
-    page.wait_for_function(READY, timeout=60_000)
+    page.locator('.jp-Dialog button.jp-mod-accept').click(timeout=120_000) # "the kernel appears to have died"
+    page.wait_for_function(READY, timeout=120_000)
     run_all(page)
     assert 'labelled 5 / 30' in page.locator('.fl-top').inner_text()
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
@@ -208,7 +208,7 @@ def test_how_long_a_key_takes(lab, page, project, capsys):
     (project/'nbs'/'workflows'/'long.ipynb').write_text(json.dumps(nb))
     (project/'outputs').mkdir()
     page.goto(lab.format('long.ipynb'))
-    page.wait_for_function(READY, timeout=90_000)
+    page.wait_for_function(READY, timeout=180_000)
     run_all(page)
     for _ in range(25): label_one(page, 'take')
     took = page.evaluate('document.querySelector(".fgnb-label").fgnbTimes')

@@ -143,7 +143,7 @@ def augment(
     source, judge = Source(list(examples), seed, dict(values or {})), Judge(list(examples), list(held_out))
     wanted = _quota(rules, round(times*len(examples)), weights)
     streams = {name: rule(source, others) if name == 'toolless' else rule(source) for name, (rule, _) in RULES.items()}
-    bar = Progress('augment', sum(wanted.values()), quiet=quiet or sum(wanted.values()) < 5_000) # below that it takes a few seconds
+    bar = Progress('augment', sum(wanted.values()), quiet=quiet or sum(wanted.values()) < 2_000) # fewer take about a second
     got = _run(streams, wanted, judge, bar, spread=not rules)
     bar.close()
     lacking = _lacking([*examples, *judge.rows], no_call_share)

@@ -7,8 +7,8 @@ __all__ = ['SHAPES', 'is_here', 'reset_peak', 'peak_memory', 'Point', 'take_step
            'Costs', 'cost_table', 'common_tokens', 'measure_costs']
 
 # %% ../nbs/08i_costs.ipynb #00e1fb02
-import json, os, subprocess, sys, tempfile, time
-from dataclasses import asdict, dataclass, field
+import os, subprocess, sys, tempfile, time
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -309,7 +309,7 @@ def measure_costs(
     own = _ladder(max(map(len, rows))-beginning, reply+2, max(longest or config.model.max_length, beginning+2*reply+64)-beginning)
     found = _steps_apart(config, [Batch(config.training.batch_size, beginning+n, beginning) for n in own], reply=reply, steps=steps, budget=budget)
     shared = beginning if found.pop('shares') else 0
-    points = found['points'] if shared else [Point(_unshared(p.batch), p.seconds, p.peak) for p in found['points']]
+    points = found['points'] if shared else [replace(p, batch=replace(p.batch, shared=0)) for p in found['points']]
     threads = int((os.environ | steady_env())['OMP_NUM_THREADS'])
     return Costs(config, points, shared, found['device'], found['compute'], found['parameters'], found['trained'], found['shape'], is_here(config.model.path), threads)
 
@@ -317,7 +317,3 @@ def _ladder(typical: int, least: int, top: int) -> list[int]:
     "Tokens of their own that measured rows have: from half of what the data has, two and a half times as many each, up to `top`; at least three steps."
     steps = sorted({max(least, round(typical*2.5**n/2)) for n in range(8) if typical*2.5**n/2 <= top})
     return steps if len(steps) >= 3 else sorted({least + (top-least)*n//3 for n in (0, 1, 2, 3)})
-
-def _unshared(batch: Batch) -> Batch:
-    "The batch where nothing is computed once."
-    return Batch(batch.rows, batch.length, 0)

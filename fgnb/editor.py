@@ -18,7 +18,7 @@ from .core import Fault, FaultError, shorten
 from .data import command
 from .fields import Field, fields, put, read_text, show_value, take_out
 from .format import Call, check_text, prompt_completion, same_value
-from .labels import Label
+from .labels import Label, kind_of_reply
 from .lexicon import language
 from .nocall import REFUSALS
 from .schema import check_arguments, suggest, tool_names
@@ -89,7 +89,7 @@ class Editor:
         "Begin anew from an answer; its values are copied as they are."
         pairs = [(c['name'], c.get('arguments') or {}) if isinstance(c, dict) else (c.name, c.arguments) for c in calls]
         self.calls = [Draft(name, deepcopy(dict(arguments))) for name, arguments in pairs]
-        self.kind = kind or ('call' if calls or not content else 'ask' if re.search(r'[?？]\s*$', content) else 'no-call')
+        self.kind = kind or (kind_of_reply(calls, content) if content else 'call')
         self.content, self.at, self._loaded = content, 0, deepcopy((self.kind, pairs, content))
         return self
 

@@ -6,7 +6,6 @@
 __all__ = ['Labeler']
 
 # %% ../nbs/11m_label.ipynb #dd8ca491
-import re
 from typing import Any
 
 from .core import FaultError

@@ -7,7 +7,7 @@ __all__ = ['SENTENCE', 'SPACE', 'go_number', 'go_value', 'types_of', 'ollama_dec
            'as_request']
 
 # %% ../nbs/07f_ollama.ipynb #4cf7bade
-import json, re
+import json
 from collections.abc import Mapping
 from typing import Any
 

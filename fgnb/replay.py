@@ -13,11 +13,9 @@ from .fields import show_value
 from .format import Call, same_value
 from .label import Labeler
 from .label_keys import CHOICE_KEYS, FIELD_KEYS
+from .labels import kind_of_reply, same_calls
 
 # %% ../nbs/11m_replay.ipynb #83cfb45d
-def _same(a: list[Call], b: list[Call]) -> bool:
-    return same_value([[c.name, c.arguments] for c in a], [[c.name, c.arguments] for c in b])
-
 def _send(labeler: Labeler, do: str, keys: int, **more) -> None:
     "What a browser sends when something is typed."
     labeler.handle({'do': do, 'item': labeler.item.id, 'keys': keys, **more})
@@ -84,13 +82,13 @@ def answer_keys(
 ) -> int: # keys that were pressed
     "Give the answer of `example` to the item at hand with keys, and go on to the next."
     before, calls, words = labeler.keys+labeler.pressed, gold_calls(example), text_of(example['messages'][-1].get('content'))
-    right = next((k for k, s in enumerate(labeler.suggestions, 1) if (_same(s.calls, calls) if calls else s.content == words and not s.calls)), None)
+    right = next((k for k, s in enumerate(labeler.suggestions, 1) if (same_calls(s.calls, calls) if calls else s.content == words and not s.calls)), None)
     if right: labeler.press(str(right))
     elif calls:
         _mend(labeler, calls)
         labeler.press('Enter')
     else:
-        labeler.press('q' if example.get('kind') == 'ask_back' or words.rstrip().endswith(('?', '？')) else 'n')
+        labeler.press('q' if example.get('kind') == 'ask_back' or kind_of_reply([], words) == 'ask' else 'n')
         if words != labeler.editor.content and words in labeler.proposals(): labeler.press(str(labeler.proposals().index(words)+1))
         elif words != labeler.editor.content: _send(labeler, 'words', len(words)+1, text=words)
         labeler.press('Enter')
@@ -108,5 +106,6 @@ def replay(
         labeler.jump(item.id)
         keys = answer_keys(labeler, e)
         label = labeler.session.item(item.id).label
-        done.append({'command': item.command, 'keys': keys, 'right': label is not None and _same(label.calls, gold_calls(e)), 'from': label.origin if label else labeler.notice})
+        right = label is not None and same_calls(label.calls, gold_calls(e))
+        done.append({'command': item.command, 'keys': keys, 'right': right, 'from': label.origin if label else labeler.notice})
     return done

@@ -19,7 +19,7 @@ from .colours import CSS
 from .core import Fault, no_cycle_search
 from .data import text_of
 from .format import CONTROL_TOKENS, RESERVED, render, render_declaration, render_value
-from .ollama import SENTENCE, SPACE, as_request, go_value, ollama_declaration, ollama_prompt, refusals, turns, types_of
+from .ollama import SPACE, as_request, go_value, ollama_declaration, ollama_prompt, refusals, turns, types_of
 from .preview import visible
 
 # %% ../nbs/08h_runtime.ipynb #6e71d2f1
@@ -69,15 +69,13 @@ def declaration_reasons(
     return found or {'other'}
 
 # %% ../nbs/08h_runtime.ipynb #d3af24de
-def _ours(value: Any) -> str: return render_value(value)
-
 def _message_reasons(messages: list[dict], i: int) -> set[str]:
     "Why one message behind the developer's is written otherwise."
     m, found = messages[i], set()
     if m.get('role') == 'tool': return {'result'}
     for c in m.get('tool_calls') or []:
         values = (c.get('function') or {}).get('arguments') or {}
-        if _ours(values) != go_value(values): found |= _value_reasons(values)
+        if render_value(values) != go_value(values): found |= _value_reasons(values)
     if m.get('tool_calls') and (i+1 == len(messages) or messages[i+1].get('role') != 'tool'): found.add('unanswered')
     content = text_of(m.get('content'))
     return found | ({'spaces'} if content.strip() != content.strip(SPACE) else set())
@@ -88,7 +86,7 @@ def _value_reasons(value: Any) -> set[str]:
         order = {'order'} if [k for k, _ in by_key(value)] != sorted(value) else set()
         return order.union(*map(_value_reasons, value.values()))
     if isinstance(value, (list, tuple)): return set().union(*map(_value_reasons, value))
-    return {'value'} if _ours(value) != go_value(value) else set()
+    return {'value'} if render_value(value) != go_value(value) else set()
 
 # %% ../nbs/08h_runtime.ipynb #00ef16ae
 class _Judge:

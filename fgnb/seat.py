@@ -144,14 +144,12 @@ class Seat:
     def back(self) -> None:
         "The item shown before this one; at the beginning the one before it in the order."
         if self.trail: return self._show(self.trail.pop(), 'first')
-        ids = [i.id for i in self.session.items()]
-        at = ids.index(self.item.id) if self.item is not None else len(ids)
-        self._show(ids[at-1] if at else None, 'first')
+        before = self.session.before(self.item.id if self.item is not None else None)
+        self._show(before.id if before else None, 'first')
 
     def jump(self, to: str) -> None:
         "Open an item by its id, or by its number in the order."
-        items = self.session.items() if to.strip().isdecimal() and self._find(to.strip()) is None else []
-        n = int(to)-1 if items else -1
-        found = items[n] if 0 <= n < len(items) else self._find(to.strip())
+        found = self._find(to.strip())
+        if found is None and to.strip().isdecimal(): found = self.session.nth(int(to))
         if found is None: self.notice = WORDS[self.lang]['no_item']
         else: self._to(found)

@@ -89,6 +89,17 @@ class _Queue(Desk):
         with self.log.write(): self.log.db.execute('INSERT OR REPLACE INTO stand VALUES(?, ?, ?)', (self.who, number, datetime.now(timezone.utc).isoformat()))
         return id
 
+    def nth(self, n: int) -> Item|None: # None where there is none
+        "The item at place `n` of the queue, from 1."
+        found = self.log.rows('SELECT n FROM item ORDER BY place LIMIT 1 OFFSET ?', n-1) if n > 0 else []
+        return self._read('e.item=?', found[0][0])[0] if found else None
+
+    def before(self, id: str|None) -> Item|None: # None at the beginning
+        "The item before this one in the queue; the last one where none is given."
+        behind = '' if id is None else f'WHERE place<(SELECT place FROM item WHERE n={self._number(id)})'
+        found = self.log.rows(f'SELECT n FROM item {behind} ORDER BY place DESC LIMIT 1')
+        return self._read('e.item=?', found[0][0])[0] if found else None
+
     def take(
         self,
         after: str|None = None # as for `next`

@@ -1,5 +1,5 @@
 """Seconds of the slow parts, printed after the tests; JupyterLab and a browser for those who look."""
-import os, secrets, shutil, socket, subprocess, sys, time, urllib.request
+import json, os, secrets, shutil, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,21 @@ def page():
         b = p.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield b.new_page(viewport={'width': 1400, 'height': 1600})
         b.close()
+
+
+def write_cell(project: Path, name: str, source: str) -> str:
+    "A notebook of one cell among the workflow notebooks; its file name."
+    nb = {'cells': [{'cell_type': 'code', 'id': name, 'metadata': {}, 'source': source, 'execution_count': None, 'outputs': []}],
+          'metadata': {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}, 'nbformat': 4, 'nbformat_minor': 5}
+    (project/'nbs'/'workflows'/f'{name}.ipynb').write_text(json.dumps(nb))
+    return f'{name}.ipynb'
+
+
+def run_cell(lab: str, page, project: Path, name: str, source: list[str]) -> None:
+    "Open a notebook of one cell in JupyterLab and run it."
+    page.goto(lab.format(write_cell(project, name, '\n'.join(source))))
+    page.wait_for_function(READY, timeout=90_000)
+    page.evaluate(RUN_ALL)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A person's way in: JupyterLab in a browser, the first workflow notebook, Run All Cells."""
-import json
-
-from conftest import READ_CELLS, READY, RUN_ALL, needs_browser
+from conftest import READ_CELLS, READY, RUN_ALL, needs_browser, run_cell
 
 pytestmark = needs_browser
 
@@ -55,12 +53,7 @@ def test_hostile_rows_in_jupyterlab(lab, page, project, screens):
     (project/'evil.csv').write_text('\n'.join(rows)+'\n', encoding='utf-8')
     source = ["from fgnb.browse import browse_files", "from fgnb.runtime import runtime_view", "from fgnb.testing import LAMP", "from fgnb.tokens import load_tokenizer",
               f"table = browse_files({str(project/'evil.csv')!r}, [LAMP], load_tokenizer('data/base')).open(2, 3, 4)", "display(table, runtime_view(table.lines[0].example))"]
-    nb = {'cells': [{'cell_type': 'code', 'id': 'evil', 'metadata': {}, 'source': '\n'.join(source), 'execution_count': None, 'outputs': []}],
-          'metadata': {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}, 'nbformat': 4, 'nbformat_minor': 5}
-    (project/'nbs'/'workflows'/'evil.ipynb').write_text(json.dumps(nb))
-    page.goto(lab.format('evil.ipynb'))
-    page.wait_for_function(READY, timeout=90_000)
-    page.evaluate(RUN_ALL)
+    run_cell(lab, page, project, 'evil', source)
     opened = page.locator('.fgnb-opened')
     opened.wait_for(timeout=120_000)
     page.locator('.fgnb-runtime').wait_for(timeout=60_000)
@@ -75,12 +68,7 @@ def test_hostile_rows_in_jupyterlab(lab, page, project, screens):
 
 def test_a_command_is_typed(lab, page, project, screens):
     source = ["from fgnb.infer import Caller", "from fgnb.playground import Playground", "caller = Caller.load('data/base', tools='data/penguin/tools.json')", "Playground(caller).widget()"]
-    nb = {'cells': [{'cell_type': 'code', 'id': 'play', 'metadata': {}, 'source': '\n'.join(source), 'execution_count': None, 'outputs': []}],
-          'metadata': {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}, 'nbformat': 4, 'nbformat_minor': 5}
-    (project/'nbs'/'workflows'/'play.ipynb').write_text(json.dumps(nb))
-    page.goto(lab.format('play.ipynb'))
-    page.wait_for_function(READY, timeout=90_000)
-    page.evaluate(RUN_ALL)
+    run_cell(lab, page, project, 'play', source)
     line = page.locator('.fgnb-command input')
     line.wait_for(timeout=120_000)
     line.fill('跳一下，然后转个圈 <b>x</b>')

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import READ_CELLS, READY, RUN_ALL, SECONDS, needs_browser
+from conftest import READ_CELLS, READY, RUN_ALL, SECONDS, needs_browser, write_cell
 from fgnb.data import read_examples
 from fgnb.format import Call
 from fgnb.label import Labeler
@@ -203,11 +203,8 @@ Labeler(session).widget()'''
 
 def test_how_long_a_key_takes(lab, page, project, capsys):
     "Measured, not judged: fifty functions, a hundred thousand commands in the queue."
-    nb = {'cells': [{'cell_type': 'code', 'id': 'long', 'metadata': {}, 'source': long_notebook.replace('COUNT', '100_000'), 'execution_count': None, 'outputs': []}],
-          'metadata': {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}, 'nbformat': 4, 'nbformat_minor': 5}
-    (project/'nbs'/'workflows'/'long.ipynb').write_text(json.dumps(nb))
     (project/'outputs').mkdir()
-    page.goto(lab.format('long.ipynb'))
+    page.goto(lab.format(write_cell(project, 'long', long_notebook.replace('COUNT', '100_000'))))
     page.wait_for_function(READY, timeout=180_000)
     run_all(page)
     for _ in range(25): label_one(page, 'take')

@@ -19,7 +19,7 @@ demo: setup ## set up, fine-tune on the shipped commands, score, export, report;
 	fgnb run quickstart
 
 test: setup chromium ## set up, then every gate and test
-	python -m pytest tests/test_gates.py tests
+	python -m pytest -n logical --maxprocesses 4 tests --durations=25 --durations-min=10
 
 setup: $(STAMP) ## make .venv with everything in it (redone only when the requirements change)
 

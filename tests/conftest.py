@@ -1,10 +1,9 @@
-"""Seconds of the slow parts, printed after the tests; JupyterLab and a browser for those who look."""
-import json, os, secrets, shutil, socket, subprocess, sys, time, urllib.request
+"""How the tests are shared out to processes; what they measured, printed at the end; JupyterLab and a browser for those who look."""
+import json, multiprocessing, os, secrets, shutil, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 
 import pytest
 
-SECONDS: dict[str, float] = {}
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER = next((b for b in map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome')) if b), None)
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking', '--disable-component-update', '--no-first-run']
@@ -16,11 +15,41 @@ RUN_ALL = '''() => { window.finished = null;
     window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => window.finished = 'yes', e => window.finished = String(e)); }'''
 READ_CELLS = '''() => { const out = []; for (const c of window.jupyterapp.shell.currentWidget.content.model.cells) out.push(c.toJSON()); return out; }'''
 
+LONGEST = ['test_end_to_end', 'test_survive', 'test_launch', 'test_label_browser', 'test_browser', 'test_gates'] # they begin; what is short fills the end
+
+# The processes of `-n` share the cores; and no allocator reserves address space for threads, so that a limit on it is a limit on memory.
+for name, value in {'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', 'HF_HUB_OFFLINE': '1', 'MALLOC_ARENA_MAX': '1'}.items(): os.environ.setdefault(name, value)
+
+# A process that has imported everything: its forks begin within milliseconds. Of this project it holds what the trainings that are killed need.
+FORK = multiprocessing.get_context('forkserver')
+FORK.set_forkserver_preload(['torch', 'transformers', 'peft', 'accelerate', 'datasets', 'trl.trainer.sft_trainer', 'matplotlib.pyplot', 'pandas', 'ipywidgets', 'nbdev.test', 'fgnb.train'])
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda i: place.get(i.path.stem, len(place)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    "With `-n`, one process does all tests of a file, for their fixtures; the notebooks go one by one."
+    from xdist.scheduler import LoadScopeScheduling
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid): return nodeid if 'test_notebooks.py' in nodeid else nodeid.split('::')[0]
+    config.option.loadscopereorder = False # by LONGEST, not by how many tests there are
+    return ByFile(config, log)
+
 
 def pytest_terminal_summary(terminalreporter):
-    if not SECONDS: return
-    terminalreporter.section('seconds')
-    for name, took in sorted(SECONDS.items(), key=lambda kv: -kv[1]): terminalreporter.write_line(f'{took:7.1f}  {name}')
+    told = [v for reports in terminalreporter.stats.values() for r in reports for k, v in getattr(r, 'user_properties', ()) if k == 'told']
+    if told: terminalreporter.section('measured')
+    for line in dict.fromkeys(told): terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def told(record_property):
+    "Say something that was measured; it is printed after the tests."
+    return lambda text: record_property('told', text)
 
 
 @pytest.fixture
@@ -89,3 +118,4 @@ def screens() -> Path:
     folder = ROOT/'outputs'/'screens'
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import READ_CELLS, READY, RUN_ALL, SECONDS, needs_browser, write_cell
+from conftest import READ_CELLS, READY, RUN_ALL, needs_browser, write_cell
 from fgnb.data import read_examples
 from fgnb.format import Call
 from fgnb.label import Labeler
@@ -152,7 +152,6 @@ def label_one(page, how: str) -> None:
 
 
 def test_labels_outlive_the_kernel(lab, page, project, screens):
-    start = time.time()
     page.set_viewport_size({'width': 1280, 'height': 720})
     page.goto(lab.format('02_label.ipynb'))
     page.wait_for_function(READY, timeout=180_000)
@@ -184,7 +183,6 @@ def test_labels_outlive_the_kernel(lab, page, project, screens):
     page.screenshot(path=screens/'02_label_900.png')
     out = read_examples(session.export(project/'outputs'/'sessions'/'mine.xlsx'), session.tools)
     assert len(out) == 10
-    SECONDS['label: notebook, ten labels, a killed kernel'] = time.time()-start
 
 
 long_notebook = '''import tempfile, time
@@ -201,7 +199,7 @@ with session.batch():
 Labeler(session).widget()'''
 
 
-def test_how_long_a_key_takes(lab, page, project, capsys):
+def test_how_long_a_key_takes(lab, page, project, told):
     "Measured, not judged: fifty functions, a hundred thousand commands in the queue."
     (project/'outputs').mkdir()
     page.goto(lab.format(write_cell(project, 'long', long_notebook.replace('COUNT', '100_000'))))
@@ -210,8 +208,8 @@ def test_how_long_a_key_takes(lab, page, project, capsys):
     for _ in range(25): label_one(page, 'take')
     took = page.evaluate('document.querySelector(".fgnb-label").fgnbTimes')
     kept = took[-25:]
-    told = {'tools': 50, 'commands': 100_000, 'labels': len(kept), 'median_ms': round(statistics.median(kept), 1), 'slowest_ms': round(max(kept), 1)}
+    found = {'tools': 50, 'commands': 100_000, 'labels': len(kept), 'median_ms': round(statistics.median(kept), 1), 'slowest_ms': round(max(kept), 1)}
     (Path(__file__).parent.parent/'outputs'/'bench').mkdir(parents=True, exist_ok=True)
-    (Path(__file__).parent.parent/'outputs'/'bench'/'label_keys.json').write_text(json.dumps(told))
-    with capsys.disabled(): print(f"\nfrom a key to the next command on the screen: median {told['median_ms']} ms, slowest {told['slowest_ms']} ms ({told['tools']} tools, {told['commands']:,} commands)")
+    (Path(__file__).parent.parent/'outputs'/'bench'/'label_keys.json').write_text(json.dumps(found))
+    told(f"from a key to the next command on the screen: median {found['median_ms']} ms, slowest {found['slowest_ms']} ms ({found['tools']} tools, {found['commands']:,} commands)")
     assert len(kept) == 25

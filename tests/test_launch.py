@@ -22,7 +22,7 @@ def base(tmp_path_factory):
 
 
 def config(base, **values):
-    small = {'model.path': base, 'training.learning_rate': 0.002, 'training.epochs': 2, 'training.gradient_accumulation': 2, 'logging.steps': 1, 'training.share_prefix': "'off'"}
+    small = {'model.path': base, 'training.learning_rate': 0.002, 'training.epochs': 4, 'training.gradient_accumulation': 2, 'logging.steps': 1, 'training.share_prefix': "'off'"}
     return load_config(None, [f'{k.replace("__", ".")}={v}' for k, v in (small | values).items()])
 
 
@@ -40,12 +40,24 @@ def largest_gap(one, other) -> float:
 def curve(result): return [next(r[k] for k in ('loss', 'eval_loss') if k in r) for r in result.history if 'eval_exact_match' not in r]
 
 
-@pytest.mark.parametrize('strategy,lora,rows', [('ddp', True, 19), ('fsdp', False, 23)])
-def test_two_processes_train_as_one(base, tmp_path, strategy, lora, rows):
+def two_processes(base, strategy='ddp'):
+    "Two processes and a checkpoint after each step; with `ddp` adapters and shared beginnings, with `fsdp` all weights."
+    return config(base, launch__processes=2, launch__strategy=strategy, lora__enabled=strategy == 'ddp', training__batch_size=3, training__save_steps=1, training__share_prefix="'on'" if strategy == 'ddp' else "'off'")
+
+
+@pytest.fixture(scope='module')
+def straight(base, tmp_path_factory):
+    "Two processes that nothing happened to."
+    return finetune(two_processes(base), ROWS[:19], ROWS[23:], tmp_path_factory.mktemp('straight'), quiet=True)
+
+
+@pytest.mark.parametrize('strategy,rows', [('ddp', 19), ('fsdp', 23)])
+def test_two_processes_train_as_one(base, tmp_path, straight, strategy, rows):
     "Same weights, same losses; the last step of an epoch lacks rows, in the first case so many that one process has none."
-    two = finetune(config(base, launch__processes=2, launch__strategy=strategy, lora__enabled=lora, training__batch_size=3), ROWS[:rows], ROWS[23:], tmp_path/'two', quiet=True)
+    lora = strategy == 'ddp'
+    two = straight if lora else finetune(two_processes(base, strategy), ROWS[:rows], ROWS[23:], tmp_path/'two', quiet=True)
     one = finetune(config(base, lora__enabled=lora, training__batch_size=6), ROWS[:rows], ROWS[23:], tmp_path/'one', quiet=True)
-    assert two.steps == one.steps == 4 and curve(two)[-1] < curve(two)[0]
+    assert two.steps == one.steps == 8 and curve(two)[-1] < curve(two)[0]
     assert curve(two) == pytest.approx(curve(one), rel=1e-6)
     assert largest_gap(weights(one), weights(two)) < (1e-6 if strategy == 'ddp' else 1e-5) # fsdp rounds the norm of the gradients otherwise; in float64 both gaps are under 1e-14
     assert (two.adapter_dir is not None) == lora
@@ -65,16 +77,15 @@ def test_workflow_notebook_launches(base, tmp_path):
     assert run.metrics['train']['steps'] == 2 and (run/'model'/'model.safetensors').is_file() and not (run/'launch').exists()
 
 
-def test_stopped_together_and_resumed(base, tmp_path):
-    "A signal to the process that started them: both save behind the same step, and end later as if nothing had happened; beginnings are shared, the last batch of one is blank."
-    c = config(base, launch__processes=2, lora__enabled=False, training__batch_size=2, training__gradient_accumulation=1, training__save_steps=2, training__share_prefix='on')
+def test_stopped_together_and_resumed(base, tmp_path, straight):
+    "A signal to the process that started them: both save behind the same step, and end later as if nothing had happened."
+    c, night = two_processes(base), tmp_path/'night'
     def stop():
-        while not (tmp_path/'night'/'checkpoints'/'checkpoint-2').is_dir(): time.sleep(0.02)
+        while not (night/'checkpoints'/'checkpoint-2').is_dir(): time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
-    straight = finetune(c, ROWS[:15], ROWS[20:], tmp_path/'straight', quiet=True)
     threading.Thread(target=stop, daemon=True).start()
-    with pytest.raises(Preempted) as stopped: finetune(c, ROWS[:15], ROWS[20:], tmp_path/'night', quiet=True)
-    assert stopped.value.code == 75 and not (tmp_path/'night'/'model').exists()
-    resumed = finetune(c, ROWS[:15], ROWS[20:], tmp_path/'night', quiet=True, resume=True)
+    with pytest.raises(Preempted) as stopped: finetune(c, ROWS[:19], ROWS[23:], night, quiet=True)
+    assert stopped.value.code == 75 and not (night/'model').exists()
+    resumed = finetune(c, ROWS[:19], ROWS[23:], night, quiet=True, resume=True)
     assert resumed.history == straight.history and resumed.steps == 8
     assert (resumed.model_dir/'model.safetensors').read_bytes() == (straight.model_dir/'model.safetensors').read_bytes()

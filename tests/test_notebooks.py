@@ -1,35 +1,32 @@
-"""Every library notebook runs, two at a time, each in its own process."""
-import os, subprocess, sys, time
-from concurrent.futures import ThreadPoolExecutor
+"""Every library notebook runs, each in a process of its own that begins with the heavy imports done."""
+import os, sys
 from pathlib import Path
 
 import pytest
 
-from conftest import SECONDS
+from conftest import FORK
 
 root = Path(__file__).resolve().parent.parent
 notebooks = sorted((root/'nbs').glob('*.ipynb'))
 
 
-def run(path: Path) -> subprocess.CompletedProcess:
-    "`nbdev_test` on one notebook, at most ten minutes."
-    env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', 'HF_HUB_OFFLINE': '1'}
-    start = time.time()
-    code = f'from nbdev.test import nbdev_test; nbdev_test(path={str(path)!r}, n_workers=0)'
-    done = subprocess.run([sys.executable, '-c', code], cwd=root, env=env, capture_output=True, text=True, timeout=600)
-    SECONDS[path.name] = time.time()-start
-    return done
-
-
-@pytest.fixture(scope='module')
-def running():
-    "All notebooks, started; a test waits for its own."
-    with ThreadPoolExecutor(2) as pool:
-        yield {path: pool.submit(run, path) for path in notebooks}
-        pool.shutdown(cancel_futures=True)
+def run(path: Path, log: Path) -> None:
+    "`nbdev_test` on one notebook, what it prints to `log`."
+    with log.open('w') as f:
+        for fd in (1, 2): os.dup2(f.fileno(), fd)
+    os.chdir(root)
+    sys.path.insert(0, str(root))
+    from nbdev.test import nbdev_test
+    nbdev_test(path=str(path), n_workers=0)
+    sys.stdout.flush()
 
 
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.name)
-def test_notebook(path, running):
-    done = running[path].result()
-    assert done.returncode == 0 and 'Success' in done.stdout, f'{path.name}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}'
+def test_notebook(path, tmp_path):
+    log = tmp_path/'log'
+    process = FORK.Process(target=run, args=(path, log))
+    process.start()
+    process.join(600)
+    if process.is_alive(): process.kill(); pytest.fail(f'{path.name}: not done within ten minutes\n{log.read_text()[-4000:]}')
+    told = log.read_text()
+    assert process.exitcode == 0 and 'Success' in told, f'{path.name}\n{told[-6000:]}'

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from conftest import SECONDS
 from fgnb.agreement import agreement, cohen_kappa, coefficient, conflicts, krippendorff_alpha
 from fgnb.core import FaultError, own_path
 from fgnb.data import read_examples
@@ -56,7 +55,6 @@ def test_a_thousand_labels_and_kill_9(tmp_path):
 
     warm = server.Process(target=int)
     warm.start(); warm.join() # starts the server
-    t0 = time.time()
     alive, watch = {who: start(who) for who in ('ann', 'ben')}, Session.open(path, who='eva')
     while alive:
         who, reached = draw.choice(sorted(alive)), watch.last()+draw.randint(5, 60)
@@ -70,7 +68,6 @@ def test_a_thousand_labels_and_kill_9(tmp_path):
             assert code == -signal.SIGKILL
             alive[who] = start(who)
     confirmed = Counter(line for who in ('ann', 'ben') for line in (tmp_path/f'{who}.said').read_text().split('\n')[:-1])
-    SECONDS['a thousand labels and kill -9'] = time.time()-t0
     session = Session.open(path, who='eva')
     items, events = session.items(), session.history()
     labelled = Counter(e.id for e in events if e.what in ('label', 'change'))
@@ -198,10 +195,8 @@ class Labelling(RuleBasedStateMachine):
 
 
 def test_back_to_the_beginning(tmp_path):
-    t0 = time.time()
     Labelling.folder = tmp_path
     run_state_machine_as_test(Labelling, settings=settings(max_examples=12, stateful_step_count=18, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)))
-    SECONDS['sessions back to the beginning'] = time.time()-t0
 
 
 def test_the_log_is_only_appended_to(tmp_path):

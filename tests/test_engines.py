@@ -16,7 +16,7 @@ from fgnb.train import finetune
 
 def trained(folder, base, *more):
     "A short training of a random model."
-    settings = [f'model.path={base}', 'training.learning_rate=0.01', 'training.max_steps=4', 'training.batch_size=6', 'logging.steps=1', 'lora.r=4', *more]
+    settings = [f'model.path={base}', 'infer.max_new_tokens=24', 'training.learning_rate=0.01', 'training.max_steps=4', 'training.batch_size=6', 'logging.steps=1', 'lora.r=4', *more]
     return finetune(load_config(None, settings), lamps(18), lamps(24)[18:], folder, quiet=True)
 
 

@@ -22,7 +22,7 @@ def base(tmp_path_factory):
 
 
 def config(base, **values):
-    small = {'model.path': base, 'training.learning_rate': 0.002, 'training.epochs': 4, 'training.gradient_accumulation': 2, 'logging.steps': 1, 'training.share_prefix': "'off'"}
+    small = {'model.path': base, 'infer.max_new_tokens': 8, 'training.learning_rate': 0.002, 'training.epochs': 4, 'training.gradient_accumulation': 2, 'logging.steps': 1, 'training.share_prefix': "'off'"}
     return load_config(None, [f'{k.replace("__", ".")}={v}' for k, v in (small | values).items()])
 
 

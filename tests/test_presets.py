@@ -12,7 +12,7 @@ from fgnb.launch import finetune
 from fgnb.mix import load_splits
 from fgnb.testing import expect_fail, tiny_gemma
 
-SHAPE = dict(hidden_size=640, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=1, head_dim=256, intermediate_size=2048, sliding_window=512)
+SHAPE = dict(hidden_size=640, num_hidden_layers=2, layer_types=['sliding_attention', 'full_attention'], num_attention_heads=4, num_key_value_heads=1, head_dim=256, intermediate_size=2048, sliding_window=512)
 PRESETS = { # name -> what its source says: learning rate, epochs, scheduler, all weights
     'penguin-functiongemma': (5e-5, 8, 'cosine', False), 'google-tutorial': (5e-5, 8, 'constant', True), 'mobile-actions': (1e-5, 2, 'cosine', True),
     'gemma3-1b': (2e-5, 2, 'cosine', False), 'rtx4090': (5e-5, 8, 'cosine', False), 't4': (5e-5, 8, 'cosine', False), 'laptop-cpu': (2e-4, 2, 'cosine', False)}
@@ -20,7 +20,7 @@ PRESETS = { # name -> what its source says: learning rate, epochs, scheduler, al
 
 @pytest.fixture(scope='module')
 def base(tmp_path_factory) -> Path:
-    "A third of the layers of Gemma 3 270M, with random weights and the vocabulary of data/base; all of them start in nbs/benchmarks/presets.ipynb."
+    "Two layers of Gemma 3 270M, one of each kind, with random weights and the vocabulary of data/base; all of them start in nbs/benchmarks/presets.ipynb."
     folder = tmp_path_factory.mktemp('true')/'base'
     tiny_gemma(folder, **SHAPE)
     return folder

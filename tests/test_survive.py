@@ -24,7 +24,7 @@ def life(base: str, folder: str, options: list[str], megabytes: int = 0) -> None
     if megabytes:
         size = int(Path('/proc/self/statm').read_text().split()[0])*os.sysconf('SC_PAGE_SIZE')
         resource.setrlimit(resource.RLIMIT_AS, (size+megabytes*1_000_000,)*2)
-    config = load_config(None, [f'model.path={base}', 'training.learning_rate=0.01', 'logging.steps=3', *options])
+    config = load_config(None, [f'model.path={base}', 'infer.max_new_tokens=8', 'training.learning_rate=0.01', 'logging.steps=3', *options])
     result = finetune(config, lamps(24)[:20], lamps(24)[20:], folder, quiet=True, resume=True)
     (Path(folder)/'result.json').write_text(json.dumps(result.summary()))
 
@@ -135,12 +135,12 @@ def test_memory_that_really_runs_out(base, tmp_path, told):
     options = ['lora.enabled=false', 'training.batch_size=16', 'training.max_steps=2', 'training.share_prefix=off']
     whole_life(str(tmp_path/'wide'), str(tmp_path/'plenty'), options)
     plenty = json.loads((tmp_path/'plenty'/'result.json').read_text())
-    for megabytes in (420, 360, 310, 270, 230, 200): # how much sixteen rows need differs from machine to machine
+    for megabytes in (520, 460, 420, 380, 340, 300, 260, 220): # how much sixteen rows need differs from machine to machine; what lies scattered after a failure can leave too little even for one row
         folder = tmp_path/str(megabytes)
         process = start(str(tmp_path/'wide'), str(folder), options, megabytes)
         process.join(120)
-        tight = json.loads((folder/'result.json').read_text()) if process.exitcode == 0 else {}
-        if tight.get('batch_size') != 16: break
+        tight = json.loads((folder/'result.json').read_text()) if process.exitcode == 0 else {'batch_size': 16}
+        if tight['batch_size'] < 16: break
     assert plenty['batch_size'] == 16 and tight['batch_size'] < 16 and tight['batch_size']*tight['gradient_accumulation'] == 16 and tight['steps'] == 2
     assert abs(tight['loss']-plenty['loss']) < 1e-4 and 'so that a step keeps its 16 rows' in (folder/'said').read_text()
     told(f'of {megabytes} MB: {tight["batch_size"]} rows at a time')

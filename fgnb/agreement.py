@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .core import Fault, FaultError
+from .coverage import font_families, name_ticks
 from .eventlog import answer_key
 from .format import same_value
 from .labels import Item, Label
@@ -177,8 +178,8 @@ def plot_confusion(
     axes.imshow(grid, cmap='Blues', vmin=0, vmax=max(1, grid.max()), aspect='auto')
     for y, x in np.argwhere(grid):
         axes.text(x, y, f'{grid[y, x]}', ha='center', va='center', color='white' if grid[y, x] > grid.max()*.55 else '#1a1a1a', fontweight='bold' if x == y else 'normal')
-    axes.grid(False); axes.set_xticks(range(len(names)), names, rotation=20, ha='right'); axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel(other); axes.set_ylabel(one)
+    axes.grid(False); name_ticks(axes.xaxis, names, rotation=20, ha='right'); name_ticks(axes.yaxis, names)
+    axes.set_xlabel(other, fontfamily=font_families()); axes.set_ylabel(one, fontfamily=font_families())
     return Picture(figure, f'{one} (rows) against {other} (columns): ' + '; '.join(f'{a} – {b}: {n}' for (a, b), n in counts.most_common(12)))
 
 # %% ../nbs/11i_agreement.ipynb #9d5a7b26

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .core import Fault, FaultError, shorten
+from .coverage import name_ticks
 from .data import answer_text, command, gold_calls
 from .folder import Run
 from .format import Reply, parse
@@ -266,11 +267,8 @@ def plot_ambiguity(
         if not added[part].any(): continue
         axes.barh(range(len(top)), added[part], left=left, color=COLOURS[part], label=part)
         left += added[part].to_numpy()
-    axes.set(yticks=range(len(top)), yticklabels=[f'{i}  {t}' for i, t in zip(top['id'], _drawable(top['command']))], xlim=(0, 1), xlabel='score')
+    name_ticks(axes.yaxis, [f'{i}  {shorten(t, 40)}' for i, t in zip(top['id'], top['command'])])
+    axes.set(xlim=(0, 1), xlabel='score')
     axes.invert_yaxis(); axes.grid(axis='y', visible=False); axes.grid(axis='x', alpha=.3, linewidth=.6)
     axes.legend(frameon=False, loc='lower right', fontsize=8)
     return Picture(figure, f'What the scores of the {len(top)} most doubtful commands are made of; ' + ', '.join(f'{i} {s:.2f}' for i, s in zip(top['id'], left)))
-
-def _drawable(texts: Sequence[str]) -> list[str]:
-    "Commands as a font without Chinese can draw them: the id must do for those it cannot."
-    return [shorten(t, 40) if all(ord(c) < 0x2e80 for c in t) else '' for t in texts]

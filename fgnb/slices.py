@@ -14,6 +14,7 @@ from typing import Any, Callable
 import numpy as np
 import pandas as pd
 
+from .coverage import name_ticks
 from .data import command, gold_calls
 from .evaluate import LESS_IS_BETTER, Metric, by
 from .format import Call, parse
@@ -127,7 +128,7 @@ def plot_confusion(
     for i, j in np.argwhere(counts > 0):
         share = counts[i, j]/counts[i].sum()
         axes.text(j, i, int(counts[i, j]), ha='center', va='center', fontsize=8, color='white' if share > .55 else '#7a1f00' if kept[i] != columns[j] else '#222')
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha='right', fontsize=8); axes.set_yticks(range(len(kept)), kept, fontsize=8)
+    name_ticks(axes.xaxis, columns, rotation=45, ha='right', fontsize=8); name_ticks(axes.yaxis, kept, fontsize=8)
     axes.set_xlabel('called'); axes.set_ylabel('wanted')
     if len(kept) < len(table): axes.set_title(f'the {len(kept)} of {len(table)} functions with most confusions', fontsize=9)
     wrong = sum(errors[n] for n in kept if n != NONE)

@@ -73,7 +73,7 @@ def ask_table(
         row = curve[curve['threshold'] == at].iloc[0]
         lines.append({'wrong at most': percent(risk), 'ask below': f'{at:.2f}', 'answered': percent(row['coverage']), 'wrong of these': percent(row['risk']),
                       'up to (95 %)': percent(row['risk_high']), 'rows': int(row['rows'])})
-    return pd.DataFrame(lines, columns=['wrong at most', 'ask below', 'answered', 'wrong of these', 'up to (95 %)', 'rows']).fillna('–')
+    return pd.DataFrame(lines, columns=['wrong at most', 'ask below', 'answered', 'wrong of these', 'up to (95 %)', 'rows']).astype(object).fillna('–')
 
 def confidence_pictures(
     run: Run,

@@ -116,11 +116,16 @@ def coverage_matrix(
 # %% ../nbs/06b_coverage.ipynb #5cea885f
 _FONTS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Source Han Sans SC', 'PingFang SC', 'Hiragino Sans GB', 'Microsoft YaHei', 'SimHei', 'WenQuanYi Zen Hei', 'WenQuanYi Micro Hei',
           'Arial Unicode MS')
+_FILES = re.compile('CJK|SourceHan|PingFang|Hiragino|msyh|simhei|wqy|Arial Unicode', re.I)
+_CHINESE = '[\u2e80-\U0010ffff]'
 
 def font_families() -> list[str]: # for `fontfamily` of matplotlib
     "What texts of data are drawn with: matplotlib's own font, and what this machine has that knows Chinese."
-    from matplotlib import font_manager
-    return ['DejaVu Sans', *(f for f in _FONTS if f in {f.name for f in font_manager.fontManager.ttflist})]
+    from matplotlib.font_manager import findSystemFonts, fontManager
+    def known(): return [f for f in _FONTS if f in {f.name for f in fontManager.ttflist}]
+    if not known(): # its list is older than what has been installed since
+        for path in {p for p in findSystemFonts() if _FILES.search(p)} - {f.fname for f in fontManager.ttflist}: fontManager.addfont(path)
+    return ['DejaVu Sans', *known()]
 
 def name_ticks(
     axis,             # `axes.xaxis` or `axes.yaxis` of matplotlib
@@ -130,7 +135,7 @@ def name_ticks(
 ) -> None:
     "Name the lines or columns of a picture; Chinese that no font here can draw is replaced by the number of its line, `#0` and on."
     families, texts = font_families(), [' · '.join(n) if isinstance(n, tuple) else str(n) for n in names]
-    shown = [t if len(families) > 1 else re.sub('[\u2e80-\U0010ffff]+', f'#{i}', t) for i, t in enumerate(texts)]
+    shown = [t if len(families) > 1 else re.sub(f'{_CHINESE}(.*{_CHINESE})?', f'#{i}', t) for i, t in enumerate(texts)]
     axis.set_ticks([first+i for i in range(len(shown))], shown, fontfamily=families, **style)
 
 def _level(table, by, most: int) -> tuple:

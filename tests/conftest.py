@@ -20,9 +20,9 @@ LONGEST = ['test_end_to_end', 'test_survive', 'test_launch', 'test_label_browser
 # The processes of `-n` share the cores; and no allocator reserves address space for threads, so that a limit on it is a limit on memory.
 for name, value in {'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', 'HF_HUB_OFFLINE': '1', 'MALLOC_ARENA_MAX': '1'}.items(): os.environ.setdefault(name, value)
 
-# A process that has imported everything: its forks begin within milliseconds. Of this project it holds what the trainings that are killed need.
+# A process that has imported everything: its forks begin within milliseconds. Of this project it holds what the trainings and sessions that are killed need. One list for all tests: the last one set counts.
 FORK = multiprocessing.get_context('forkserver')
-FORK.set_forkserver_preload(['torch', 'transformers', 'peft', 'accelerate', 'datasets', 'trl.trainer.sft_trainer', 'matplotlib.pyplot', 'pandas', 'ipywidgets', 'nbdev.test', 'fgnb.train'])
+FORK.set_forkserver_preload(['torch', 'transformers', 'peft', 'accelerate', 'datasets', 'trl.trainer.sft_trainer', 'matplotlib.pyplot', 'pandas', 'ipywidgets', 'nbdev.test', 'fgnb.train', 'fgnb.session'])
 
 
 def pytest_collection_modifyitems(items):

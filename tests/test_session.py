@@ -1,5 +1,5 @@
 "Sessions that are killed, shared, taken back to the beginning, and carried from file to file: nothing that was confirmed is lost, nothing is there twice."
-import json, multiprocessing, os, random, signal, subprocess, sys, time
+import json, os, random, signal, subprocess, sys, time
 from collections import Counter
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
+from conftest import FORK
 from fgnb.agreement import agreement, cohen_kappa, coefficient, conflicts, krippendorff_alpha
 from fgnb.core import FaultError, own_path
 from fgnb.data import read_examples
@@ -30,8 +31,6 @@ def said(session: Session) -> list:
 
 # --- killed -----------------------------------------------------------------------------------------------------------
 
-server = multiprocessing.get_context('forkserver') # a clean process that has imported everything; each life is a fork of it
-server.set_forkserver_preload(['fgnb.session'])
 
 
 def life(path: str, who: str, out: str) -> None:
@@ -49,12 +48,12 @@ def test_a_thousand_labels_and_kill_9(tmp_path):
     fresh(path, *(f'light {i}' for i in range(n))).close()
 
     def start(who):
-        process = server.Process(target=life, args=(str(path), who, str(tmp_path/f'{who}.said')))
+        process = FORK.Process(target=life, args=(str(path), who, str(tmp_path/f'{who}.said')))
         process.start()
         return process
 
-    warm = server.Process(target=int)
-    warm.start(); warm.join() # starts the server
+    warm = FORK.Process(target=int)
+    warm.start(); warm.join()
     alive, watch = {who: start(who) for who in ('ann', 'ben')}, Session.open(path, who='eva')
     while alive:
         who, reached = draw.choice(sorted(alive)), watch.last()+draw.randint(5, 60)

@@ -31,8 +31,6 @@ def said(session: Session) -> list:
 
 # --- killed -----------------------------------------------------------------------------------------------------------
 
-
-
 def life(path: str, who: str, out: str) -> None:
     "One life of somebody who labels, and says every label that is written."
     with open(out, 'a') as f: os.dup2(f.fileno(), 1)

@@ -139,6 +139,7 @@ def test_memory_that_really_runs_out(base, tmp_path, told):
         folder = tmp_path/str(megabytes)
         process = start(str(tmp_path/'wide'), str(folder), options, megabytes)
         process.join(120)
+        if process.exitcode: assert 'out of memory: 1 row at a time' in (folder/'said').read_text() # nothing but memory may end it
         tight = json.loads((folder/'result.json').read_text()) if process.exitcode == 0 else {'batch_size': 16}
         if tight['batch_size'] < 16: break
     assert plenty['batch_size'] == 16 and tight['batch_size'] < 16 and tight['batch_size']*tight['gradient_accumulation'] == 16 and tight['steps'] == 2

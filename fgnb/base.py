@@ -18,6 +18,7 @@ from .core import need, read_jsonl, resolve
 from .curriculum import Curriculum, Group, keep_aside
 from .engine import bfloat16_on_cpu
 from .format import STOP_IDS, Call, render, render_call
+from .muon import Muon
 from .prefix import prefix_loss
 from .ranks import leave
 from .real import load_rows, source_texts
@@ -134,7 +135,7 @@ class Trainer:
         named = list(self.model.named_parameters())
         self.matrices = [p for n, p in named if p.ndim == 2 and 'embed' not in n]
         rest = [p for n, p in named if p.ndim != 2 or 'embed' in n]
-        muon = torch.optim.Muon(self.matrices[rank::recipe.processes], lr=recipe.muon, momentum=.95, weight_decay=.01, ns_steps=5)
+        muon = Muon(self.matrices[rank::recipe.processes], recipe.muon)
         self.optimizers = [(muon, recipe.muon), (torch.optim.AdamW(rest, lr=recipe.adam, betas=(.9, .98), weight_decay=0.0), recipe.adam)]
         self.steps = self.rows = self.checked = 0
         self.norm, self.seen, self.began = 0.0, defaultdict(list), time.time()

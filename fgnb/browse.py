@@ -24,6 +24,7 @@ TABLE_CSS = '''.fgnb-pair{display:flex;flex-wrap:wrap;gap:1em;align-items:flex-s
 .fgnb-pair>div{flex:1 1 24em;min-width:0}.fgnb-pair>div:first-child{flex:0 1 20em}
 .fgnb-grid{display:grid;gap:0 .7em;font-size:13px;line-height:1.6;color:inherit}
 .fgnb-grid>span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;unicode-bidi:isolate}
+.fgnb-grid>.fgnb-tail{direction:rtl;text-align:left}
 .fgnb-grid .fgnb-n{text-align:right;font-variant-numeric:tabular-nums}
 .fgnb-head{font-weight:600;border-bottom:1px solid var(--fgnb-line)}
 .fgnb-here{outline:2px solid var(--fgnb-new);outline-offset:-1px}
@@ -194,15 +195,16 @@ class Browser:
 
     def _grid(self, cells: dict[str, str], kind: str) -> str:
         "One line of the table."
-        drawn = ''.join(f'<span{" class=fgnb-n" if c == "tokens" else ""}>{cells[c]}</span>' for c in self.columns)
+        look = {'id': ' class="fgnb-tail"', 'tokens': ' class="fgnb-n"'}
+        drawn = ''.join(f'<span{look.get(c, "")}>{cells[c]}</span>' for c in self.columns)
         return f'<div class="fgnb-grid{kind}" style="grid-template-columns:{" ".join(COLUMNS[c][1] for c in self.columns)}">{drawn}</div>'
 
     def row_html(self, i: int) -> str:
         "One line of the table as HTML."
         r, bad = self.table.loc[i], '⚠ ' if self.lines[i].faults else ''
         cells = {c: f'<span title="{visible(shorten(r[c], 400))}">{visible(shorten(r[c], 90))}</span>' for c in self.columns if c != 'tokens'}
-        name = r['id'] if len(r['id']) <= 20 else f'…{r["id"][-19:]}' # ids differ at their ends
-        cells['id'] = f'<span title="{visible(r["id"])}">{visible(name)}</span>'
+        name = r['id'] if len(r['id']) <= 60 else f'…{r["id"][-59:]}' # ids differ at their ends: what is too wide is cut in front
+        cells['id'] = f'<bdi dir="ltr" title="{visible(r["id"])}">{visible(name)}</bdi>'
         cells['fault'] = f'<span class="fgnb-bad" title="{visible(r["fault"])}">{bad}{visible(r["fault"])}</span>'
         if 'tokens' in self.columns: cells['tokens'] = self._tokens(i)
         return self._grid(cells, ' fgnb-here' if i == self.here else '')

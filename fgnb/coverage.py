@@ -9,6 +9,7 @@ __all__ = ['LEFT_OUT', 'WHY', 'slots', 'bins', 'bin_of', 'coverage', 'coverage_m
 # %% ../nbs/06b_coverage.ipynb #455eee93
 import json, re
 from collections import Counter, defaultdict
+from functools import cache
 
 from .core import need
 from .data import command, gold_calls
@@ -119,12 +120,18 @@ _FONTS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Source Han Sans SC', 'PingFan
 _FILES = re.compile('CJK|SourceHan|PingFang|Hiragino|msyh|simhei|wqy|Arial Unicode', re.I)
 _CHINESE = '[\u2e80-\U0010ffff]'
 
+@cache
+def _chinese_files() -> set[str]:
+    "Files of the system that look like Chinese fonts, looked for once a process: it takes a tenth of a second."
+    from matplotlib.font_manager import findSystemFonts
+    return {path for path in findSystemFonts() if _FILES.search(path)}
+
 def font_families() -> list[str]: # for `fontfamily` of matplotlib
     "What texts of data are drawn with: matplotlib's own font, and what this machine has that knows Chinese."
-    from matplotlib.font_manager import findSystemFonts, fontManager
+    from matplotlib.font_manager import fontManager
     def known(): return [f for f in _FONTS if f in {f.name for f in fontManager.ttflist}]
     if not known(): # its list is older than what has been installed since
-        for path in {p for p in findSystemFonts() if _FILES.search(p)} - {f.fname for f in fontManager.ttflist}: fontManager.addfont(path)
+        for path in _chinese_files() - {f.fname for f in fontManager.ttflist}: fontManager.addfont(path)
     return ['DejaVu Sans', *known()]
 
 def name_ticks(

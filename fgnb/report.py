@@ -140,11 +140,12 @@ def loss_part(run: Run) -> str:
     check = [(r['eval_loss'], r['step']) for r in history if r.get('eval_loss') is not None]
     rose = kept is None and check and check[-1][0] > 1.02*min(check)[0]
     risen = f'<p>The validation loss was lowest at step {min(check)[1]} and rose afterwards: fewer steps may be better.</p>' if rose else ''
-    rows = [{k: v for k, v in (notes | training_scores(history)).items() if isinstance(v, (int, float, str)) and not k.startswith(('kept', 'stopped'))}]
+    rows = [{'': k.replace('_', ' '), ' ': Html(cell(v))} for k, v in (notes | training_scores(history)).items()
+            if isinstance(v, (int, float, str)) and not k.startswith(('kept', 'stopped'))]
     samples = samples_table(read_jsonl(run/'samples.jsonl') if (run/'samples.jsonl').is_file() else [])
     said = f'<p>{cell(kept_words(notes))}</p>' if kept_words(notes) else ''
     return (f'<p>The loss says how surprised the model is by the right replies; lower is better. {cell(picture.alt)}.</p>{picture.img()}{risen}'
-            f'{said}{epochs_table(history, kept)}{samples}{table(rows) if rows[0] else ""}')
+            f'{said}{epochs_table(history, kept)}{samples}{table(rows) if rows else ""}')
 
 # %% ../nbs/14_report.ipynb #7d40b2d7
 PLAIN = { # metric: in plain words

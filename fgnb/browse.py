@@ -24,7 +24,7 @@ TABLE_CSS = '''.fgnb-pair{display:flex;flex-wrap:wrap;gap:1em;align-items:flex-s
 .fgnb-pair>div{flex:1 1 24em;min-width:0}.fgnb-pair>div:first-child{flex:0 1 20em}
 .fgnb-grid{display:grid;gap:0 .7em;font-size:13px;line-height:1.6;color:inherit}
 .fgnb-grid>span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;unicode-bidi:isolate}
-.fgnb-grid>.fgnb-tail{direction:rtl;text-align:left}
+.fgnb-grid>.fgnb-tail{direction:rtl;text-align:left}.fgnb-tail>span{direction:ltr;unicode-bidi:isolate}
 .fgnb-grid .fgnb-n{text-align:right;font-variant-numeric:tabular-nums}
 .fgnb-head{font-weight:600;border-bottom:1px solid var(--fgnb-line)}
 .fgnb-here{outline:2px solid var(--fgnb-new);outline-offset:-1px}
@@ -35,7 +35,7 @@ TABLE_CSS = '''.fgnb-pair{display:flex;flex-wrap:wrap;gap:1em;align-items:flex-s
 
 #: column -> (head, width in the grid); the last one is there with a tokenizer only
 COLUMNS = {'id': ('id', 'minmax(5em,10em)'), 'split': ('split', '4.5em'), 'kind': ('kind', '5.5em'), 'lang': ('lang', '2.5em'), 'tool': ('function', 'minmax(5em,8em)'),
-           'command': ('command', 'minmax(8em,3fr)'), 'reply': ('answer', 'minmax(8em,2fr)'), 'fault': ('fault', '7em'), 'tokens': ('tokens', '3.6em')}
+           'command': ('command', 'minmax(8em,3fr)'), 'reply': ('answer', 'minmax(8em,2fr)'), 'fault': ('fault', '7em'), 'tokens': ('tokens', '4.2em')}
 
 @dataclass
 class Pair:
@@ -203,8 +203,10 @@ class Browser:
         "One line of the table as HTML."
         r, bad = self.table.loc[i], '⚠ ' if self.lines[i].faults else ''
         cells = {c: f'<span title="{visible(shorten(r[c], 400))}">{visible(shorten(r[c], 90))}</span>' for c in self.columns if c != 'tokens'}
+        said = r['reply'].removeprefix(r['tool']) if r['tool'] and SEP not in r['_tools'] else r['reply'] # the function stands beside it
+        cells['reply'] = f'<span title="{visible(shorten(r["reply"], 400))}">{visible(shorten(said, 90))}</span>'
         name = r['id'] if len(r['id']) <= 60 else f'…{r["id"][-59:]}' # ids differ at their ends: what is too wide is cut in front
-        cells['id'] = f'<bdi dir="ltr" title="{visible(r["id"])}">{visible(name)}</bdi>'
+        cells['id'] = f'<span title="{visible(r["id"])}">{visible(name)}</span>'
         cells['fault'] = f'<span class="fgnb-bad" title="{visible(r["fault"])}">{bad}{visible(r["fault"])}</span>'
         if 'tokens' in self.columns: cells['tokens'] = self._tokens(i)
         return self._grid(cells, ' fgnb-here' if i == self.here else '')

@@ -11,8 +11,10 @@ from typing import Any
 from .core import FaultError
 from .seat import Seat
 from .label_keys import CHOICE_KEYS, FIELD_KEYS, PRESSED, WORDS, marked
+from .label_still import still_html
 from .label_view import label_widget, view_of
 from .lexicon import language
+from .live import bundle
 from .nocall import REFUSALS
 
 # %% ../nbs/11m_label.ipynb #07a52ef1
@@ -220,6 +222,9 @@ class Labeler(Seat):
     def widget(self) -> Any: # an `anywidget.AnyWidget`
         "The view of it for a notebook; several views of one labeler show the same."
         return label_widget(self)
+
+    def _repr_mimebundle_(self, **kwargs) -> dict:
+        return bundle(self.widget, lambda: {'text/plain': repr(self), 'text/html': still_html(self.view())})
 
     def __repr__(self) -> str:
         p = self.session.progress()

@@ -30,4 +30,6 @@ def bundle(
     "The widget with the static form beside it (for viewers without widgets), or the static form alone."
     shown = static()
     if not live(asked): return shown
-    return shown | {k: v for k, v in widget()._repr_mimebundle_().items() if k.startswith('application/')}
+    made = widget()._repr_mimebundle_()
+    made = made[0] if isinstance(made, tuple) else made # anywidget gives its metadata too
+    return shown | {k: v for k, v in made.items() if k.startswith('application/')}

@@ -8,7 +8,7 @@ __all__ = ['VERSION', 'MARK', 'BUSY', 'STEPS', 'LABELS', 'DERIVED', 'pack', 'unp
            'derive', 'check', 'rebuild']
 
 # %% ../nbs/11h_eventlog.ipynb #b83ee7da
-import hashlib, json, re, sqlite3, threading
+import hashlib, json, re, sqlite3, threading, time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -150,10 +150,19 @@ def _connect(path: Path) -> sqlite3.Connection:
     "A connection whose every commit is on the disk."
     db = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     try:
-        db.execute('PRAGMA journal_mode=WAL')
+        _to_wal(db)
         db.execute('PRAGMA synchronous=FULL')
     except sqlite3.Error: db.close(); raise
     return db
+
+def _to_wal(db: sqlite3.Connection) -> None:
+    "Write-ahead logging. Two that switch a new file at once are told at once that it is locked: here SQLite does not wait by itself."
+    last = time.monotonic() + BUSY
+    while True:
+        try: db.execute('PRAGMA journal_mode=WAL'); return
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode & 0xff != sqlite3.SQLITE_BUSY or time.monotonic() > last: raise
+        time.sleep(.005)
 
 def _mark(db: sqlite3.Connection) -> tuple[int, int, int]:
     "(whose file, layout, tables) of a database."

@@ -1,5 +1,5 @@
 "Sessions that are killed, shared, taken back to the beginning, and carried from file to file: nothing that was confirmed is lost, nothing is there twice."
-import json, os, random, signal, subprocess, sys, time
+import json, os, random, signal, sqlite3, subprocess, sys, threading, time
 from collections import Counter
 from pathlib import Path
 
@@ -103,6 +103,18 @@ def test_two_make_one(tmp_path):
     assert [c.returncode for c in children] == [0, 0, 0], outs
     session = Session.open(tmp_path/'a.session')
     assert session.progress().total == 2 and session.check() == [] and 2 <= sum(len(ls) for ls in session.labels().values()) <= 3
+
+
+def test_a_new_file_in_other_hands_is_waited_for(tmp_path):
+    "Another process is at the same point: SQLite refuses the switch to a write-ahead log at once, whatever time-out it was given."
+    path = tmp_path/'a.session'
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute('BEGIN IMMEDIATE')
+    with pytest.raises(sqlite3.OperationalError, match='locked'): sqlite3.connect(path, timeout=30).execute('PRAGMA journal_mode=WAL')
+    timer = threading.Timer(.3, other.rollback); timer.start()
+    began = time.monotonic()
+    assert Session.resume(path, [LAMP], ['a', 'b']).progress().total == 2 and time.monotonic() - began > .2
+    timer.join()
 
 
 # --- back to the beginning --------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class Calibration:
     rows: int
     ece_before: float  # expected calibration error
     ece_after: float
+    right: int|None = None # of the rows; None in files written before it was kept
 
     def __call__(self, confidence: float|None) -> float|None:
         "The probability that an answer of this `confidence` is right."
@@ -61,8 +62,8 @@ def fit_temperature(
     for _ in range(80):
         b = math.sqrt(low*high)
         low, high = (low, b) if ((1/(1+np.exp(-b*odds)) - target)*odds).sum() > 0 else (b, high)
-    found = Calibration(1/b, len(c), calibration_error(c, r), 0.0)
-    return Calibration(found.temperature, found.rows, found.ece_before, calibration_error([found(p) for p in c], r))
+    found = Calibration(1/b, len(c), calibration_error(c, r), 0.0, int(n))
+    return Calibration(found.temperature, found.rows, found.ece_before, calibration_error([found(p) for p in c], r), found.right)
 
 # %% ../nbs/09d_calibration.ipynb #da3e5994
 def wilson(

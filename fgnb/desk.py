@@ -12,10 +12,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Iterable
 
+from .codec import pack, unpack
 from .config import ACTIVATION
 from .core import Fault, FaultError, resolve, shorten
 from .data import command
-from .eventlog import Event, Log, begun, check, fold, pack, rebuild, told, unpack
+from .eventlog import Event, Log, begun, check, fold, rebuild, told
 from .format import Call, check_text, same_value
 from .labels import Comment, Item, Label, Suggestion, as_calls, check_answer, check_prompt, kind_of_reply
 from .rows import SPLITS

@@ -9,9 +9,9 @@ __all__ = ['write_labels', 'read_labels', 'queued', 'asked_of']
 import json, os, re, tempfile
 from pathlib import Path
 
+from .codec import pack
 from .core import Fault, FaultError, resolve, shorten, write_json, write_text
 from .data import call_key, place_of, read_examples, text_of
-from .eventlog import pack
 from .rows import sheet_row
 from .schema import tool_names
 from .tables import EXCEL_LIMIT

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .codec import pack, unpack
 from .core import Fault, FaultError, shorten
 from .data import gold_calls, text_of
-from .eventlog import pack, unpack
 from .format import Call, same_value
 from .lexicon import language
 from .nocall import REFUSALS

@@ -12,10 +12,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Iterable
 
+from .codec import digest, pack, unpack
 from .core import Fault, FaultError, shorten
 from .data import check_pairs, place_of
 from .desk import KNOWN, Desk, Progress, as_label, bodies_of, prompt_of
-from .eventlog import Event, add_item, append, digest, pack, place, refold, turn, unpack
+from .eventlog import Event, add_item, append, place, refold, turn
 from .handover import asked_of, queued, read_labels, write_labels
 from .labels import Comment, Item, Label, Suggestion, as_calls, check_answer, kind_of_reply, row_of, taken
 

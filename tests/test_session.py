@@ -9,9 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from conftest import FORK
 from fgnb.agreement import agreement, cohen_kappa, coefficient, conflicts, krippendorff_alpha
+from fgnb.codec import pack, unpack
 from fgnb.core import FaultError, own_path
 from fgnb.data import read_examples
-from fgnb.eventlog import Log, begun, derive, pack, unpack
+from fgnb.eventlog import Log, begun, derive
 from fgnb.format import Call
 from fgnb.session import Session, Suggestion
 from fgnb.testing import LAMP, lamps

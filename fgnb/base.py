@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import ACTIVATION
-from .core import need, read_jsonl, resolve
+from .core import Fault, FaultError, need, read_json, read_jsonl, resolve, write_json
 from .curriculum import Curriculum, Group, keep_aside
 from .engine import bfloat16_on_cpu
 from .format import STOP_IDS, Call, render, render_call
@@ -88,6 +88,7 @@ class Recipe:
     check_minutes: float = 4   # between checks on rows kept aside
     steps: int = 0             # stop after so many steps instead of `minutes`
     start: str = ''            # folder of a model to go on from
+    resume: bool = False       # go on where a training into the same folder was cut off: weights, place in the schedule, curve; the optimizers begin anew
     bf16: bool|None = None     # products in bfloat16, weights in float32; None: where the processor has it, and is several times faster so
     hidden: int = 192
     layers: int = 6
@@ -96,7 +97,7 @@ class Recipe:
 
 def rate(
     recipe: Recipe,
-    step: int,        # steps done
+    step: int,        # steps done since the optimizers began
     progress: float   # part of the time gone
 ) -> float: # factor of the learning rates
     "Up in a line, level, down in a line."
@@ -126,10 +127,13 @@ class Trainer:
         self.recipe, self.out, self.rank = recipe, out, rank
         self.bf16 = bfloat16_on_cpu() if recipe.bf16 is None else recipe.bf16
         self.tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(out)
-        if recipe.start: self.model = transformers.Gemma3ForCausalLM.from_pretrained(resolve(recipe.start), dtype=torch.float32, attn_implementation='sdpa').train()
+        kept = out/'checkpoint' if recipe.resume else None
+        done = {'steps': 0, 'rows': 0, 'minutes': 0.0} if kept is None else read_json(kept/'progress.json')
+        start = kept or (recipe.start and resolve(recipe.start))
+        if start: self.model = transformers.Gemma3ForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation='sdpa').train()
         else: self.model = new_model(len(self.tokenizer), recipe.hidden, recipe.layers, recipe.intermediate, recipe.heads, seed=recipe.seed)
         train, aside = keep_aside(load_rows() if real is None else real)
-        self.curriculum = Curriculum(train, recipe.seed*1000 + rank + 1)
+        self.curriculum = Curriculum(train, (recipe.seed + 7919*done['steps'])*1000 + rank + 1)
         check = Curriculum(aside, 7, self.curriculum.words)
         self.checks = [next_batch(check, self.tokenizer, recipe, 1.0, 12) for _ in range(36)] if rank == 0 else []
         named = list(self.model.named_parameters())
@@ -137,8 +141,8 @@ class Trainer:
         rest = [p for n, p in named if p.ndim != 2 or 'embed' in n]
         muon = Muon(self.matrices[rank::recipe.processes], recipe.muon)
         self.optimizers = [(muon, recipe.muon), (torch.optim.AdamW(rest, lr=recipe.adam, betas=(.9, .98), weight_decay=0.0), recipe.adam)]
-        self.steps = self.rows = self.checked = 0
-        self.norm, self.seen, self.began = 0.0, defaultdict(list), time.time()
+        self.first, self.steps, self.rows, self.checked = done['steps'], done['steps'], done['rows'], done['minutes']
+        self.norm, self.seen, self.began = 0.0, defaultdict(list), time.time() - 60*done['minutes']
 
     def progress(self) -> float:
         "Part of the training that is done, the same in every process."
@@ -151,7 +155,7 @@ class Trainer:
     def step(self, progress: float) -> None:
         "One group in every process, one step of the weights."
         import torch
-        scale = rate(self.recipe, self.steps, progress)
+        scale = rate(self.recipe, self.steps - self.first, progress)
         for optimizer, lr in self.optimizers:
             for g in optimizer.param_groups: g['lr'] = lr*scale
         kind, *batch = next_batch(self.curriculum, self.tokenizer, self.recipe, progress)
@@ -205,8 +209,17 @@ class Trainer:
         self.seen.clear()
         if done or minutes - self.checked > self.recipe.check_minutes:
             self.checked, row['val'] = minutes, self.check()
-            self.model.save_pretrained(self.out/'checkpoint')
+            self.keep(minutes)
         with open(self.out/'curve.jsonl', 'a', encoding='utf-8') as f: f.write(json.dumps(row | ({'done': True} if done else {})) + '\n')
+
+    def keep(self, minutes: float) -> None:
+        "What `resume` goes on from; the last one is there until the new one is whole."
+        new, last, old = (self.out/f'checkpoint{end}' for end in ('.new', '', '.old'))
+        for left in (new, old): shutil.rmtree(left, ignore_errors=True)
+        self.model.save_pretrained(new)
+        write_json(new/'progress.json', {'steps': self.steps, 'rows': self.rows, 'minutes': minutes})
+        if last.exists(): last.rename(old)
+        new.rename(last); shutil.rmtree(old, ignore_errors=True)
 
     def scale(self) -> float:
         "The factor that the last step's learning rates had."
@@ -215,7 +228,7 @@ class Trainer:
 
     def run(self) -> None:
         "Train until the time is over, then publish the model."
-        if self.rank == 0: (self.out/'curve.jsonl').unlink(missing_ok=True)
+        if self.rank == 0 and not self.recipe.resume: (self.out/'curve.jsonl').unlink(missing_ok=True)
         while (progress := self.progress()) < 1:
             self.step(progress)
             if self.rank == 0 and self.steps % self.recipe.log_every == 0: self.record()
@@ -258,6 +271,9 @@ def train_base(
     "Train the base model; the learning curve is written to `out/curve.jsonl` as it goes."
     out = resolve(out)
     recipe = Recipe(minutes=minutes, seed=seed, processes=processes, **settings)
+    new, last = out/'checkpoint.new', out/'checkpoint'
+    if recipe.resume and not last.exists() and (new/'progress.json').exists(): new.rename(last) # cut off between two names
+    if recipe.resume and not (last/'progress.json').exists(): raise FaultError([Fault('nothing to resume', str(last), expected='a training cut off', code='missing')], 'fault')
     if not (out/'tokenizer.json').exists(): build_tokenizer(out, source_texts())
     if processes == 1: _work(0, asdict(recipe), str(out), real, '')
     else:
@@ -299,10 +315,11 @@ def main(argv: list[str]|None = None) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of weights and groups (default: %(default)s)')
     parser.add_argument('--processes', type=int, default=2, help='one core each (default: %(default)s)')
     parser.add_argument('--start', default='', help='folder of a model to go on from (default: random weights)')
+    parser.add_argument('--resume', action='store_true', help='go on where a training into the same folder was cut off')
     parser.add_argument('--out', default='outputs/base', help='folder to write to (default: %(default)s); copy it to data/base to ship it')
     given = parser.parse_args(argv)
     print(f'{given.minutes:g} minutes in {given.processes} processes; the curve grows in {given.out}/curve.jsonl', flush=True)
-    print('written:', train_base(given.out, given.minutes, given.seed, given.processes, start=given.start))
+    print('written:', train_base(given.out, given.minutes, given.seed, given.processes, start=given.start, resume=given.resume))
 
 # a notebook has no file: there the command is only defined
 if __name__ == '__main__' and '__file__' in globals(): main()

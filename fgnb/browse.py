@@ -203,7 +203,7 @@ class Browser:
         "One line of the table as HTML."
         r, bad = self.table.loc[i], '⚠ ' if self.lines[i].faults else ''
         cells = {c: f'<span title="{visible(shorten(r[c], 400))}">{visible(shorten(r[c], 90))}</span>' for c in self.columns if c != 'tokens'}
-        said = r['reply'].removeprefix(r['tool']) if r['tool'] and SEP not in r['_tools'] else r['reply'] # the function stands beside it
+        said = r['reply'].removeprefix(r['tool']) if r['_tools'].strip(SEP) == r['tool'] else r['reply'] # one function: it stands beside it
         cells['reply'] = f'<span title="{visible(shorten(r["reply"], 400))}">{visible(shorten(said, 90))}</span>'
         name = r['id'] if len(r['id']) <= 60 else f'…{r["id"][-59:]}' # ids differ at their ends: what is too wide is cut in front
         cells['id'] = f'<span title="{visible(r["id"])}">{visible(name)}</span>'

@@ -9,12 +9,13 @@ __all__ = ['SYSTEMS', 'new_model', 'encode_group', 'Recipe', 'rate', 'next_batch
 # %% ../nbs/20_base.ipynb #814b8654
 import argparse, importlib, json, os, shutil, tempfile, time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .checkpoints import checkpoints, last_good, rotate, seal, whole
 from .config import ACTIVATION
-from .core import Fault, FaultError, need, read_json, read_jsonl, resolve, write_json
+from .core import Fault, FaultError, need, read_json, read_jsonl, resolve, write_json, write_jsonl
 from .curriculum import Curriculum, Group, keep_aside
 from .engine import bfloat16_on_cpu
 from .format import STOP_IDS, Call, render, render_call
@@ -127,10 +128,8 @@ class Trainer:
         self.recipe, self.out, self.rank = recipe, out, rank
         self.bf16 = bfloat16_on_cpu() if recipe.bf16 is None else recipe.bf16
         self.tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(out)
-        kept = out/'checkpoint' if recipe.resume else None
-        done = {'steps': 0, 'rows': 0, 'minutes': 0.0} if kept is None else read_json(kept/'progress.json')
-        start = kept or (recipe.start and resolve(recipe.start))
-        if start: self.model = transformers.Gemma3ForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation='sdpa').train()
+        done = read_json(Path(recipe.start)/'progress.json') if recipe.resume else {'steps': 0, 'rows': 0, 'minutes': 0.0}
+        if recipe.start: self.model = transformers.Gemma3ForCausalLM.from_pretrained(resolve(recipe.start), dtype=torch.float32, attn_implementation='sdpa').train()
         else: self.model = new_model(len(self.tokenizer), recipe.hidden, recipe.layers, recipe.intermediate, recipe.heads, seed=recipe.seed)
         train, aside = keep_aside(load_rows() if real is None else real)
         self.curriculum = Curriculum(train, (recipe.seed + 7919*done['steps'])*1000 + rank + 1)
@@ -213,13 +212,12 @@ class Trainer:
         with open(self.out/'curve.jsonl', 'a', encoding='utf-8') as f: f.write(json.dumps(row | ({'done': True} if done else {})) + '\n')
 
     def keep(self, minutes: float) -> None:
-        "What `resume` goes on from; the last one is there until the new one is whole."
-        new, last, old = (self.out/f'checkpoint{end}' for end in ('.new', '', '.old'))
-        for left in (new, old): shutil.rmtree(left, ignore_errors=True)
-        self.model.save_pretrained(new)
-        write_json(new/'progress.json', {'steps': self.steps, 'rows': self.rows, 'minutes': minutes})
-        if last.exists(): last.rename(old)
-        new.rename(last); shutil.rmtree(old, ignore_errors=True)
+        "What `resume` goes on from."
+        with whole(self.out/f'checkpoint-{self.steps}') as folder:
+            self.model.save_pretrained(folder)
+            write_json(folder/'progress.json', {'steps': self.steps, 'rows': self.rows, 'minutes': minutes})
+            seal(folder)
+        rotate(self.out, 2, self.steps)
 
     def scale(self) -> float:
         "The factor that the last step's learning rates had."
@@ -228,14 +226,14 @@ class Trainer:
 
     def run(self) -> None:
         "Train until the time is over, then publish the model."
-        if self.rank == 0 and not self.recipe.resume: (self.out/'curve.jsonl').unlink(missing_ok=True)
+        if self.rank == 0: write_jsonl(self.out/'curve.jsonl', [row for row in read_jsonl(self.out/'curve.jsonl') if row['step'] <= self.first] if self.first else [])
         while (progress := self.progress()) < 1:
             self.step(progress)
             if self.rank == 0 and self.steps % self.recipe.log_every == 0: self.record()
         if self.rank == 0:
             self.record(done=True)
             publish(self.model, self.out)
-            shutil.rmtree(self.out/'checkpoint')
+            for _, folder in checkpoints(self.out): shutil.rmtree(folder)
 
 # %% ../nbs/20_base.ipynb #588dbb1b
 def publish(
@@ -271,9 +269,9 @@ def train_base(
     "Train the base model; the learning curve is written to `out/curve.jsonl` as it goes."
     out = resolve(out)
     recipe = Recipe(minutes=minutes, seed=seed, processes=processes, **settings)
-    new, last = out/'checkpoint.new', out/'checkpoint'
-    if recipe.resume and not last.exists() and (new/'progress.json').exists(): new.rename(last) # cut off between two names
-    if recipe.resume and not (last/'progress.json').exists(): raise FaultError([Fault('nothing to resume', str(last), expected='a training cut off', code='missing')], 'fault')
+    if recipe.resume and not (kept := last_good(out)):
+        raise FaultError([Fault('nothing to resume', str(out), expected='a training that was cut off', code='missing')], 'fault')
+    if recipe.resume: recipe = replace(recipe, start=str(kept))
     if not (out/'tokenizer.json').exists(): build_tokenizer(out, source_texts())
     if processes == 1: _work(0, asdict(recipe), str(out), real, '')
     else:

@@ -202,9 +202,8 @@ class Browser:
     def row_html(self, i: int) -> str:
         "One line of the table as HTML."
         r, bad = self.table.loc[i], '⚠ ' if self.lines[i].faults else ''
-        cells = {c: f'<span title="{visible(shorten(r[c], 400))}">{visible(shorten(r[c], 90))}</span>' for c in self.columns if c != 'tokens'}
-        said = r['reply'].removeprefix(r['tool']) if r['_tools'].strip(SEP) == r['tool'] else r['reply'] # one function: it stands beside it
-        cells['reply'] = f'<span title="{visible(shorten(r["reply"], 400))}">{visible(shorten(said, 90))}</span>'
+        brief = {'reply': r['reply'].removeprefix(r['tool'])} if r['_tools'].strip(SEP) == r['tool'] else {} # one function: it stands beside it
+        cells = {c: f'<span title="{visible(shorten(r[c], 400))}">{visible(shorten(brief.get(c, r[c]), 90))}</span>' for c in self.columns if c != 'tokens'}
         name = r['id'] if len(r['id']) <= 60 else f'…{r["id"][-59:]}' # ids differ at their ends: what is too wide is cut in front
         cells['id'] = f'<span title="{visible(r["id"])}">{visible(name)}</span>'
         cells['fault'] = f'<span class="fgnb-bad" title="{visible(r["fault"])}">{bad}{visible(r["fault"])}</span>'

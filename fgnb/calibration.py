@@ -8,7 +8,7 @@ __all__ = ['Calibration', 'fit_temperature', 'wilson', 'reliability', 'calibrati
 
 # %% ../nbs/09d_calibration.ipynb #6496c4e5
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable
 
@@ -63,7 +63,7 @@ def fit_temperature(
         b = math.sqrt(low*high)
         low, high = (low, b) if ((1/(1+np.exp(-b*odds)) - target)*odds).sum() > 0 else (b, high)
     found = Calibration(1/b, len(c), calibration_error(c, r), 0.0, int(n))
-    return Calibration(found.temperature, found.rows, found.ece_before, calibration_error([found(p) for p in c], r), found.right)
+    return replace(found, ece_after=calibration_error([found(p) for p in c], r))
 
 # %% ../nbs/09d_calibration.ipynb #da3e5994
 def wilson(

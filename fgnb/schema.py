@@ -9,6 +9,7 @@ __all__ = ['NAME', 'SOURCES', 'suggest', 'follow', 'outside_refs', 'refuse', 'ch
 # %% ../nbs/04_schema.ipynb #1f8f95de
 import copy, difflib, importlib, json, marshal, re
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -235,17 +236,34 @@ def _difference(error: jsonschema.ValidationError) -> list[tuple[str, str, str, 
     if rule == 'type': return [(path, 'wrong type', f'{seen}, {_kind(error.instance)}', value if isinstance(value, str) else ' or '.join(value))]
     return [(path, shorten(error.message, 160), seen, shorten(f'{rule}: {json.dumps(value, ensure_ascii=False)}'))]
 
+_NAMES = {bool: 'boolean', int: 'integer', float: 'number', str: 'string', list: 'array', dict: 'object', type(None): 'null'}
+
 def _kind(value: Any) -> str:
     "The JSON name of a value's type."
-    names = {bool: 'boolean', int: 'integer', float: 'number', str: 'string', list: 'array', dict: 'object', type(None): 'null'}
-    return names.get(type(value), type(value).__name__)
+    return _NAMES.get(type(value), type(value).__name__)
 
 @lru_cache(maxsize=4096)
 def _validator(schema: bytes) -> jsonschema.Draft202012Validator:
     "What checks arguments against a schema; remembered by the schema's value, since rows share their tools."
     return jsonschema.Draft202012Validator(_strict(marshal.loads(schema)), registry=Registry())
 
+def _foreign(arguments: Any) -> list[tuple[str, str, str, str]]:
+    "What only Python could say: keys that are no text, sets, tuples, numbers without an end."
+    found, left = [], [('', arguments)]
+    try: json.dumps(arguments, skipkeys=True, default=lambda _: None)
+    except (ValueError, RecursionError): return [('', 'not JSON', 'values inside each other without an end', 'a JSON value')]
+    while left:
+        path, value = left.pop()
+        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        left += [(f'{path}.{k}' if path else str(k), v) for k, v in inside]
+        keys = [k for k in value if not isinstance(k, str)] if isinstance(value, dict) else []
+        found += [(f'{path}.{k}' if path else str(k), 'not JSON', f'{shorten(repr(k))}, {_kind(k)}', 'a text as key') for k in keys]
+        whole = isfinite(value) if isinstance(value, float) else isinstance(value, tuple(_NAMES))
+        if not whole: found.append((path, 'not JSON', f'{shorten(repr(value))}, {_kind(value)}', 'a JSON value'))
+    return sorted(found)
+
 def _differences(schema: bytes, arguments: Any) -> tuple:
+    if found := _foreign(arguments): return tuple(found)
     errors = _validator(schema).iter_errors(arguments)
     return tuple(d for e in sorted(errors, key=lambda e: [str(p) for p in e.absolute_path]) for d in _difference(e))
 

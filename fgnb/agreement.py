@@ -17,7 +17,7 @@ import pandas as pd
 
 from .core import Fault, FaultError
 from .coverage import font_families, name_ticks
-from .eventlog import answer_key
+from .eventlog import label_key
 from .format import same_value
 from .labels import Item, Label
 from .lengths import Picture, blank_axes
@@ -56,7 +56,7 @@ def tool_of(label: Label) -> str:
 
 def call_of(label: Label) -> str:
     "The whole answer as one category, without the words of a reply."
-    return answer_key({'kind': label.kind, 'calls': [[c.name, c.arguments] for c in label.calls]})
+    return label_key({'kind': label.kind, 'calls': [[c.name, c.arguments] for c in label.calls]})
 
 def difference(
     labels: Iterable[Label]

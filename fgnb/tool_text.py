@@ -13,7 +13,7 @@ from pathlib import Path
 from .core import Fault, shorten
 from .documents import file_bytes
 from .schema import check_tools
-from .tool_docs import Function, Parameter, YES, NO, described_tool, fields_of, kind_of, split_values
+from .tool_docs import Function, Parameter, YES, NO, described_tool, fields_of, split_values, type_of
 
 # %% ../nbs/04f_tool_text.ipynb #b6213255
 @dataclass
@@ -92,7 +92,7 @@ def _attributes(p: Parameter, inside: str) -> bool:
     if m := _VALUES.search(inside): p.enum, inside = m[1], inside[:m.start()]
     known = True
     for word in (w.strip() for w in re.split(r'[,，、;；]', inside) if w.strip()):
-        if kind_of(word)[0]: p.kind = word
+        if type_of(word)[0]: p.kind = word
         elif word.casefold() in YES | NO: p.required = word
         elif m := re.fullmatch(r'(?:default|默认值?)\s*(?:is|为|[:：=])?\s*(.+)', word, re.I): p.default = m[1]
         elif re.search(r'[|/]', word): p.enum = word
@@ -107,8 +107,8 @@ def item_parameter(
     p = Parameter(m[1], text=m[3] or '')
     if m[2] is not None: return p if _attributes(p, m[2]) and (p.kind or p.enum) else None
     words = re.split(r'\s*[,，。.;；—–]\s*|\s+-\s+', p.text)
-    if not kind_of(words[0])[0]: return None
-    while words and (kind_of(words[0])[0] or words[0] and words[0].casefold() in YES | NO):
+    if not type_of(words[0])[0]: return None
+    while words and (type_of(words[0])[0] or words[0] and words[0].casefold() in YES | NO):
         _attributes(p, words[0]); p.text = p.text[len(words[0]):].lstrip(' ,，。.;；—–-'); words = words[1:]
     return p
 
@@ -202,7 +202,7 @@ _ACTIONS = re.compile(r'(?:the )?(?:actions?|values?|动作|可用动作|动作�
 
 def _open(parameters: list[Parameter]) -> list[Parameter]:
     "Those that are an enum, or a list of one, without values."
-    return [p for p in parameters if 'enum' in kind_of(p.kind) and not p.enum]
+    return [p for p in parameters if 'enum' in type_of(p.kind) and not p.enum]
 
 def _said(head: Block) -> str:
     "What a text says besides its signature."

@@ -6,7 +6,7 @@ import openpyxl, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from fgnb.calls import Call, Reply, same_value
-from fgnb.convert import convert, every_answer, kind_of, write_table
+from fgnb.convert import answer_kind, convert, every_answer, write_table
 from fgnb.core import FaultError, write_jsonl
 from fgnb.data import call_key, collect, command, from_table, gold_calls, read_all, read_examples, round_trip, to_table
 from fgnb.replies import Style, read_reply, write_reply
@@ -280,7 +280,7 @@ def test_parallel_ask_back_history_in_a_workbook(tmp_path):
     rows = [['User Prompt', 'Tool Name', 'Tool Args', 'Reply', 'History'], ['都开', 'turn_on\nturn_on', '[{"area": "a"}, {"area": "b", "percent": 5}]'], ['两盏', 'turn_on', '{"area": "a"}\n{"area": "b"}'],
             ['开灯', 'ask_back', None, '哪个房间？'], ['客厅', 'turn_on', '{"area": "客厅"}', None, 'user: 开灯\nassistant: 哪个房间？'], ['唱歌', '无', None, '不会。']]
     examples = read_examples(sheet(tmp_path/'a.xlsx', *rows), TOOLS)
-    assert [kind_of(e) for e in examples] == ['parallel', 'parallel', 'ask_back', 'multi_turn', 'no_call'] and examples[2]['kind'] == 'ask_back'
+    assert [answer_kind(e) for e in examples] == ['parallel', 'parallel', 'ask_back', 'multi_turn', 'no_call'] and examples[2]['kind'] == 'ask_back'
     cells = [sheet_row(e) for e in examples]
     again = read_examples(sheet(tmp_path/'b.xlsx', list(cells[0]), *(list(c.values()) for c in cells)), TOOLS)
     assert [(e['messages'], e['kind'], e['id']) for e in again] == [(e['messages'], e['kind'], e['id']) for e in examples]

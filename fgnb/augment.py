@@ -169,7 +169,8 @@ def _calls_met(rows: list[dict], held_out: list[dict]) -> float:
 def summary(report: dict) -> str:
     "One line on what came and what was dropped."
     def told(counts): return ', '.join(f'{n} {r}' for r, n in sorted(counts.items(), key=lambda kv: -kv[1])) or 'none'
-    return f"augmented: {sum(report['rows'].values())} rows ({told(report['rows'])}); dropped: {told(report['dropped'])}"
+    short = f"; {report['no_call_missing']} rows without a call are missing for the share asked for: no rule could make more" if report['no_call_missing'] else ''
+    return f"augmented: {sum(report['rows'].values())} rows ({told(report['rows'])}); dropped: {told(report['dropped'])}{short}"
 
 def augment_splits(
     splits: dict[str, list[dict]], # train, validation, test

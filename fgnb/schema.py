@@ -255,7 +255,7 @@ def _foreign(arguments: Any) -> list[tuple[str, str, str, str]]:
     while left:
         path, value = left.pop()
         inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        left += [(f'{path}.{k}' if path else str(k), v) for k, v in inside]
+        left += [(f'{path}.{k}' if path else str(k), v) for k, v in inside if isinstance(k, (str, int))] # below another key `dumps` has seen no ring
         keys = [k for k in value if not isinstance(k, str)] if isinstance(value, dict) else []
         found += [(f'{path}.{k}' if path else str(k), 'not JSON', f'{shorten(repr(k))}, {_kind(k)}', 'a text as key') for k in keys]
         whole = isfinite(value) if isinstance(value, float) else isinstance(value, tuple(_NAMES))

@@ -7,6 +7,7 @@ __all__ = ['TALK', 'REFUSALS', 'crossed', 'serves', 'talk', 'toolless', 'questio
 
 # %% ../nbs/06cd_nocall.ipynb #beb9d2f1
 import random, re
+from functools import cache
 
 from rapidfuzz import fuzz
 
@@ -44,7 +45,6 @@ _LIFE = { # what people tell
                   '{}上周去看了海', '{}小时候住在乡下'),
     'en': crossed('I my_sister my_neighbour we they', '{} had noodles for lunch', '{} saw an old film yesterday', '{} went to the seaside last summer',
                   '{} finally found a new job', '{} met an old friend last week', '{} forgot the umbrella again')}
-_UNKNOWN = {'zh': '这个我不清楚，我只能用现有的功能帮你。', 'en': 'I do not know that; I can only help with the functions I have.'}
 
 #: language -> answer -> what is said
 TALK = {
@@ -53,7 +53,7 @@ TALK = {
         '不客气！': ('谢谢', '多谢你啦', '辛苦了', '太感谢了', '真是帮了大忙', '你真贴心', '谢谢你一直都在'),
         '再见，随时叫我。': ('再见', '拜拜', '明天见', '我先走了，回头聊', '改天再聊', '我要去睡了，晚安', '下次见'),
         '好的，有需要再叫我。': ('没事了', '算了，不用了', '没什么，随便问问', '先这样吧', '我再想想', '刚才说着玩的', '我还没想好'),
-        _UNKNOWN['zh']: _WORLD['zh'],
+        '这个我不清楚，我只能用现有的功能帮你。': _WORLD['zh'],
         '听起来不错！': _LIFE['zh'],
         '我是一个助手，可以用这里的功能帮你做事。': ('你是谁', '你是机器人吗', '你多大了', '介绍一下你自己', '谁把你做出来的', '你有名字吗', '你会累吗', '你有没有家人',
                                                   '你住在哪里')},
@@ -62,7 +62,7 @@ TALK = {
         'You are welcome!': ('thanks', 'thank you so much', 'that was great, thanks', 'cheers', 'much appreciated', 'you are a great help'),
         'Goodbye!': ('bye', 'see you tomorrow', 'good night', 'talk to you later', 'see you around', 'have a nice evening'),
         'All right, just call me.': ('that is all for now', 'I was only asking', 'forget it', 'let me think about it', 'never mind', 'I have not decided yet', 'I was only joking'),
-        _UNKNOWN['en']: _WORLD['en'],
+        'I do not know that; I can only help with the functions I have.': _WORLD['en'],
         'That sounds good!': _LIFE['en'],
         'I am an assistant that works with the functions declared here.': (
             'who are you', 'are you a robot', 'how old are you', 'tell me about yourself', 'who made you', 'do you have a name', 'do you ever get tired', 'where do you live',
@@ -81,13 +81,16 @@ def talk(
 ): # endless iterator of `Proposal` or None
     "Small talk in the languages of the training rows, answered in words."
     draw = random.Random(f'{source.seed}:talk')
-    tongues = sorted({language(r.text) for r in source.rows})
-    said = [(t, answer, answers) for t in tongues for answer, answers in TALK[t].items()]
-    while said and source.rows:
-        tongue, answer, lines = draw.choices(said, [len(lines)**.5 for *_, lines in said])[0] # greetings stay frequent among many questions
-        text, parent = draw.choice(lines), draw.choice([r for r in source.rows if language(r.text) == tongue])
-        near = any(fuzz.ratio(text, r.text) >= 60 for r in source.rows)
-        yield None if near or serves(parent.example['tools']) and answer == _UNKNOWN[tongue] else Proposal('talk', parent.example, text, reply=answer)
+    rows = {tongue: [r for r in source.rows if language(r.text) == tongue] for tongue in sorted({language(r.text) for r in source.rows})}
+    said = [(t, answer, lines) for t in rows for answer, lines in TALK[t].items()]
+    weights = [len(lines)**.5 for *_, lines in said] # greetings stay frequent among many questions
+    @cache # a line is proposed again and again
+    def near(text): return any(fuzz.ratio(text, r.text) >= 60 for r in source.rows)
+    while said:
+        tongue, answer, lines = draw.choices(said, weights)[0]
+        text, parent = draw.choice(lines), draw.choice(rows[tongue])
+        unfit = near(text) or lines is _WORLD[tongue] and serves(parent.example['tools'])
+        yield None if unfit else Proposal('talk', parent.example, text, reply=answer)
 
 # %% ../nbs/06cd_nocall.ipynb #d8eb5495
 REFUSALS = {'zh': ('抱歉，现有的功能做不到这个。',), 'en': ('Sorry, none of my functions can do that.',)}

@@ -6,13 +6,13 @@
 __all__ = ['soup', 'rows_aside', 'exact_aside', 'compare_aside', 'main']
 
 # %% ../nbs/20a_soup.ipynb #f978800e
-import argparse, os, shutil
+import argparse, math, shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from .base import Recipe, next_batch
+from .base import Recipe, check_groups
 from .checkpoints import whole
 from .core import Fault, FaultError, need, resolve
 from .curriculum import Curriculum, keep_aside
@@ -21,12 +21,13 @@ from .folder import file_hash
 from .prefix import prefix_loss
 from .progress import Progress
 from .real import load_rows
+from .tokens import load_tokenizer
 
 # %% ../nbs/20a_soup.ipynb #d11c3de3
 def _parts(folders: list[Path], parts: list[float]|None) -> list[float]:
     "Shares that add up to one."
     parts = list(parts or [1.0]*len(folders))
-    wrong = len(parts) != len(folders) or min(parts) < 0 or sum(parts) <= 0
+    wrong = len(parts) != len(folders) or min(parts) < 0 or not 0 < sum(parts) < math.inf # not a number either
     if wrong: raise FaultError([Fault('the parts do not fit', column='parts', seen=str(parts), expected=f'{len(folders)} numbers from 0, not all 0', code='parts')], 'fault')
     return [p/sum(parts) for p in parts]
 
@@ -61,8 +62,9 @@ def soup(
     "Average the weights of several models of one shape."
     folders, out = [resolve(f) for f in folders], resolve(out)
     if not folders: raise FaultError([Fault('no model to average', column='folders', expected='a folder or more', code='missing')], 'fault')
-    parts, whole_ones = _parts(folders, parts), [f for f in folders if not _missing(f)]
-    faults = [fault for f in folders for fault in _missing(f)] + [fault for f in whole_ones for fault in _unlike(f, whole_ones[0])]
+    parts, missing = _parts(folders, parts), {f: _missing(f) for f in folders}
+    first, *others = [f for f in folders if not missing[f]] or [None]
+    faults = [*sum(missing.values(), []), *(fault for f in others for fault in _unlike(f, first))]
     if faults: raise FaultError(faults, f'fault{"s" if len(faults) > 1 else ""}: nothing was averaged')
     with whole(out) as partial:
         for file in folders[0].iterdir():
@@ -79,8 +81,7 @@ def rows_aside(
 ) -> list[tuple]: # kind, prefix, rows, labels of each group
     "Groups to compare base models on, always the same."
     train, aside = keep_aside(load_rows() if real is None else real)
-    draw = Curriculum(aside, 7, Curriculum(train, 1).words)
-    return [next_batch(draw, tokenizer, Recipe(longest_prefix=longest_prefix), 1.0, 12) for _ in range(groups)]
+    return check_groups(aside, Curriculum(train, 1).words, tokenizer, Recipe(longest_prefix=longest_prefix), groups)
 
 def exact_aside(
     folder: str|Path,    # a base model
@@ -126,8 +127,7 @@ def main(argv: list[str]|None = None) -> None:
     out = soup(given.folders, given.out, [float(p) for p in given.parts.split(',')] if given.parts else None)
     print('written:', out)
     if not given.groups: return
-    tokenizer = need('transformers', 'train').PreTrainedTokenizerFast.from_pretrained(out)
-    table = compare_aside([*given.folders, out], rows_aside(tokenizer, given.groups))
+    table = compare_aside([*given.folders, out], rows_aside(load_tokenizer(out), given.groups))
     print(table.to_string(), '', *(f"{Path(f).name}: p = {p:.2g} against {Path(given.folders[0]).name}" for f, p in list(table.attrs['p'].items())[1:]), sep='\n')
 
 # a notebook has no file: there the command is only defined

@@ -10,11 +10,12 @@ import os, re, shutil, signal, subprocess, sys, threading, time, traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from .checkpoints import last_good
 from .config import Config, load_config, to_yaml
 from .core import Fault, FaultError, cores, near_path, need, own_path, read_json, read_jsonl, shorten, write_json, write_jsonl, write_text
 from .folder import PREEMPTED, Preempted
 from .ranks import join, leads, leave, rank
-from .resume import handing_on
+from .resume import Batch, batch_of, handing_on, out_of_memory, tell_smaller
 from .train import TrainResult, finetune as finetune_alone
 
 # %% ../nbs/11f_launch.ipynb #7fde96db
@@ -95,15 +96,17 @@ def worker(
     try:
         orders, rows = read_json(job/'job.json'), [read_jsonl(job/f'{side}.jsonl') for side in ('train', 'validation')]
         join(orders['patience'])
-        result = finetune_alone(load_config(job/'config.yaml'), *rows, job.parent, orders['quiet'] or not leads(), orders['resume'])
+        result = finetune_alone(load_config(job/'config.yaml'), *rows, job.parent, orders['quiet'] or not leads(), orders['resume'],
+                                Batch(**orders['batch']) if orders['batch'] else None)
         if leads(): write_json(job/'result.json', asdict(result) | {'model_dir': str(result.model_dir), 'adapter_dir': str(result.adapter_dir or '')})
         leave()
     except Preempted as e:
         write_text(job/f'preempted-{rank()}', str(e.args[0]))
         os._exit(PREEMPTED)
     except BaseException as e:
-        faults = e.faults if isinstance(e, FaultError) else [Fault(f'{type(e).__name__}: {e}', near_path(job/f'fault-{rank()}.json'), code='process')]
-        write_json(job/f'fault-{rank()}.json', {'at': time.time(), 'faults': [asdict(f) for f in faults], 'traceback': traceback.format_exc()})
+        file, code = job/f'fault-{rank()}.json', 'memory' if out_of_memory(e) else 'process'
+        faults = e.faults if isinstance(e, FaultError) else [Fault(f'{type(e).__name__}: {e}', near_path(file), code=code)]
+        write_json(file, {'at': time.time(), 'faults': [asdict(f) for f in faults], 'traceback': traceback.format_exc()})
         if isinstance(e, FaultError): time.sleep(2) # the others find the same, and may say so before torchrun ends them
         os._exit(1) # no waiting for the threads of a broken connection
 
@@ -139,6 +142,17 @@ def _faults(job: Path, n: int) -> list[Fault]:
     return [f if len(rs) == n else replace(f, message=f'process {", ".join(map(str, rs))}: {f.message}') for f, rs in found.items()]
 
 # %% ../nbs/11f_launch.ipynb #aee0defe
+def _attempt(config: Config, train: list[dict], validation: list[dict], job: Path, orders: dict) -> list[Fault]:
+    "Let the processes train; the faults that they ended with, none where the result is there."
+    n = config.launch.processes
+    shutil.rmtree(job, ignore_errors=True)
+    write_text(job/'config.yaml', to_yaml(config))
+    write_json(job/'job.json', orders)
+    for side, rows in (('train', train), ('validation', validation)): write_jsonl(job/f'{side}.jsonl', rows)
+    if not _run(_command(job, n), _surroundings(n), job/'stderr.log') and (job/'result.json').is_file(): return []
+    if (job/'preempted-0').is_file(): raise Preempted((job/'preempted-0').read_text(encoding='utf-8'))
+    return _faults(job, n)
+
 def finetune(
     config: Config,
     train: list[dict],      # examples
@@ -149,17 +163,14 @@ def finetune(
     patience: int = 1800    # seconds that a process waits for the others before all give up
 ) -> TrainResult: # raises Preempted (exit code 75) after a SIGTERM, with everything saved
     "`fgnb.train.finetune` in as many processes as `config.launch` asks for."
-    n, told = config.launch.processes, processes_line(config)
+    n, told, batch, job = config.launch.processes, processes_line(config), None, Path(folder).absolute()/'launch'
     if not quiet: print(told, flush=True)
     if n == 1: return finetune_alone(config, train, validation, folder, quiet, resume)
-    job = Path(folder).absolute()/'launch'
-    shutil.rmtree(job, ignore_errors=True)
-    write_text(job/'config.yaml', to_yaml(config))
-    write_json(job/'job.json', {'quiet': quiet, 'patience': patience, 'resume': resume})
-    for side, rows in (('train', train), ('validation', validation)): write_jsonl(job/f'{side}.jsonl', rows)
-    if _run(_command(job, n), _surroundings(n), job/'stderr.log') or not (job/'result.json').is_file():
-        if (job/'preempted-0').is_file(): raise Preempted((job/'preempted-0').read_text(encoding='utf-8'))
-        raise FaultError(_faults(job, n), f'fault(s) in the {n} processes that train')
+    while faults := _attempt(config, train, validation, job, {'quiet': quiet, 'patience': patience, 'resume': resume, 'batch': batch and vars(batch)}):
+        if all(f.code != 'memory' for f in faults): raise FaultError(faults, f'fault(s) in the {n} processes that train')
+        checkpoint = last_good(job.parent/'checkpoints')
+        batch, resume = (batch or batch_of(config, checkpoint)).smaller(), checkpoint is not None
+        tell_smaller(batch, checkpoint, n)
     found = read_json(job/'result.json')
     shutil.rmtree(job)
     return TrainResult(**found | {'model_dir': Path(found['model_dir']), 'adapter_dir': Path(found['adapter_dir']) if found['adapter_dir'] else None})

@@ -101,7 +101,7 @@ def history_callback(
     class History(transformers.TrainerCallback):
         def on_train_begin(self, args, state, control, **kwargs):
             self.notes, self.first = {}, state.is_world_process_zero
-            self.progress = Progress('training', state.max_steps, 'steps', quiet=quiet or not self.first)
+            self.progress = Progress('training', state.max_steps, 'steps', quiet=quiet or not self.first, start=state.global_step)
             if self.first: history[:], _ = cut_back(path, state.global_step), cut_back(speed, state.global_step)
         def on_step_begin(self, args, state, control, **kwargs): meter.begin()
         def on_step_end(self, args, state, control, **kwargs): meter.end()

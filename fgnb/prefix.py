@@ -201,10 +201,10 @@ class Shared:
         mode: str = 'auto' # auto | on | off, as `training.share_prefix`
     ):
         self.why = 'training.share_prefix=off' if mode == 'off' else share(model)
+        self.said = f'Every row is computed by itself: {self.why}.' if self.why and mode == 'auto' else '' # for whoever watches
         if self.why and mode == 'on':
             raise FaultError([Fault(f'shared beginnings cannot be computed once: {self.why}', column='training.share_prefix', seen='on', expected='auto or off', code='share')],
                              'fault in the configuration')
-        if self.why and mode == 'auto': print(f'Every row is computed by itself: {self.why}.')
 
     def __call__(self,
         inputs: dict # of a trainer: `input_ids`, `labels`, maybe `attention_mask`

@@ -27,13 +27,14 @@ class Progress:
         unit: str = 'rows',      # what is counted
         lines: int = 20,         # at most about so many plain lines
         out: TextIO|None = None, # default: stdout as it is now
-        quiet: bool = False      # say nothing
+        quiet: bool = False,     # say nothing
+        start: int = 0           # units that were done earlier, and take none of the time from now on
     ):
-        self.label, self.total, self.unit, self.out, self.quiet = label, total, unit, out or sys.stdout, quiet
+        self.label, self.total, self.unit, self.out, self.quiet, self.start = label, total, unit, out or sys.stdout, quiet, start
         self.every, self.told, self.t0, self.bar = max(1, total//lines), 0, time.time(), None
         if not quiet and self.out.isatty():
             from tqdm import tqdm
-            self.bar = tqdm(total=total, desc=label, unit=unit, file=self.out)
+            self.bar = tqdm(total=total, desc=label, unit=unit, file=self.out, initial=start)
 
     def update(self,
         done: int,      # units done so far
@@ -46,7 +47,7 @@ class Progress:
             return
         if done < self.total and done-self.told < self.every and self.told: return
         self.told, took = done, time.time()-self.t0
-        left = f', {clock(took/done*(self.total-done))} left' if 0 < done < self.total else ''
+        left = f', {clock(took/(done-self.start)*(self.total-done))} left' if self.start < done < self.total else ''
         self.out.write(f"{self.label}: {done}/{self.total} {self.unit}, {clock(took)}{left}{'  '+note if note else ''}\n"); self.out.flush()
 
     def close(self) -> None:

@@ -50,12 +50,14 @@ def out_of_memory(error: Exception) -> bool:
     return system or isinstance(error, (torch.OutOfMemoryError, MemoryError)) or should_reduce_batch_size(error)
 
 def tell_smaller(
-    batch: Batch,         # from here on
-    checkpoint: Path|None # where the training goes on
+    batch: Batch,          # from here on
+    checkpoint: Path|None, # where the training goes on
+    processes: int = 1     # that train together
 ) -> None:
     "One line that says what changes and what does not."
-    print(f'out of memory: {batch.rows} row{"s" if batch.rows > 1 else ""} at a time from here on, {batch.accumulation} times a step, so that a step keeps its '
-          f'{batch.rows*batch.accumulation} rows; going on from {checkpoint.name if checkpoint else "the start"}', flush=True)
+    each = ' in each process' if processes > 1 else ''
+    print(f'out of memory: {batch.rows} row{"s" if batch.rows > 1 else ""} at a time{each} from here on, {batch.accumulation} times a step, so that a step keeps its '
+          f'{batch.rows*batch.accumulation*processes} rows; going on from {checkpoint.name if checkpoint else "the start"}', flush=True)
 
 def release_memory() -> None:
     "Give back what the failed attempt held."

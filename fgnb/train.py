@@ -21,7 +21,7 @@ from .folder import Run
 from .format import STOP_IDS
 from .mix import load_splits
 from .ranks import leads, seed_rank, world
-from .resume import alone, batch_of, begin, release_memory, identity, out_of_memory, tell_smaller
+from .resume import Batch, alone, batch_of, begin, release_memory, identity, out_of_memory, tell_smaller
 from .rows import place_of
 from .selection import select_epochs
 from .split import contamination
@@ -119,30 +119,30 @@ def finetune(
     validation: list[dict], # examples; may be empty
     folder: str|Path,       # of the run: checkpoints, history.jsonl, adapter and model go there
     quiet: bool = False,    # show no progress
-    resume: bool = False    # go on from the newest good checkpoint in `folder`
+    resume: bool = False,   # go on from the newest good checkpoint in `folder`
+    batch: Batch|None = None # how rows are dealt out; default: as the checkpoint or the configuration has it
 ) -> TrainResult: # raises Preempted (exit code 75) after a SIGTERM, with everything saved
     "Fine-tune `config.model` on `train`; the validation rows are scored and answered after every epoch, and the best epoch is kept."
     folder, history, engine, inside = Path(folder), [], choose_engine(config), 'unsloth' in sys.modules
     if not quiet and not inside: print(f'engine: {engine}', flush=True)
     if engine.name == 'unsloth' and not inside: return finetune_apart(config, train, validation, folder, quiet=quiet, resume=resume)
     tokenizer, rows, held, dropped = prepare(config, train, validation)
-    with surroundings(config, folder):
+    with surroundings(config, folder, resume):
         def build(batch):
-            seed_everything(config.seed)
             trainer, precision = build_trainer(config, rows, held, tokenizer, folder, history, quiet, engine.name, batch)
             trainer.places = {e['id']: place_of(e) for e in train}
             trainer.selection = select_epochs(trainer, tokenizer, config, [e for e in validation if e['id'] not in dropped], folder, quiet)
             return trainer, precision
-        trainer, precision = train_through(build, config, rows, folder, begin(folder, identity(config, rows, held), resume))
+        trainer, precision = train_through(build, config, rows, folder, begin(folder, identity(config, rows, held), resume), batch)
         kept, trained = trainer.selection.settle(trainer.model), in_one_piece(trainer, config)
         saved = save_trained(trained, tokenizer, folder, precision.compute, config.model.path) if leads() else (folder/'model', None)
     return TrainResult(*saved, history, trainer.seconds, trainer.state.global_step, f'{precision.compute} ({precision.reason})', len(rows), trainer.batch.rows,
                        trainer.batch.accumulation, dropped, str(engine), str(trainer.memory), kept)
 
 @contextmanager
-def surroundings(config: Config, folder: Path):
+def surroundings(config: Config, folder: Path, resume: bool):
     "What a training needs around it: no telemetry, its trackers, no bars, one order of adding, nobody else in the folder."
-    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'}), trackers(config, folder), no_bars(), deterministic(), alone(folder): yield
+    with environment({'HF_HUB_DISABLE_TELEMETRY': '1'}), trackers(config, folder, resume), no_bars(), deterministic(), alone(folder): yield
     shutil.rmtree(folder/'checkpoints.before', ignore_errors=True) # what it replaces is not needed any more
 
 def in_one_piece(
@@ -163,20 +163,22 @@ def train_through(
     config: Config,
     rows: list[Encoded],  # to train on
     folder: Path,         # of the run
-    checkpoint: Path|None # where the training begins; None for the start
+    checkpoint: Path|None, # where the training begins; None for the start
+    batch: Batch|None = None # how rows are dealt out
 ) -> tuple: # (trainer, Precision)
     "Train to the end, with fewer rows at a time where memory does not suffice."
-    batch = batch_of(config, checkpoint)
+    batch = batch or batch_of(config, checkpoint)
     while True:
         if checkpoint and leads(): write_jsonl(folder/'history.jsonl', read_jsonl(checkpoint/'history.jsonl'))
         try:
+            seed_everything(config.seed)
             trainer, precision = build(batch)
             check_room(folder, trainer.model, config.training.save_limit)
             check_batch(trainer, rows)
             run_trainer(trainer, config, checkpoint)
             return trainer, precision
         except Exception as e:
-            if not out_of_memory(e) or world() > 1: raise # the others would wait for this one
+            if not out_of_memory(e) or world() > 1: raise # the others wait for this one: who started them begins again
             trainer, batch = None, batch.smaller()
         release_memory() # outside of the handler, which holds the frames of the failed attempt
         checkpoint = last_good(folder/'checkpoints')

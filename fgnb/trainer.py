@@ -104,7 +104,7 @@ def build_trainer(
         callbacks=[watched_by] + ([live_callback(history)] if watched() and not quiet else []))
     trainer.remove_callback(PrinterCallback)
     trainer.memory, trainer.meter, trainer.rows = memory, meter, train
-    if not quiet: print(memory, flush=True)
+    if not quiet: print('\n'.join(filter(None, [str(memory), trainer.shared.said])), flush=True)
     return trainer.start(batch, identity(config, train, validation)), precision
 
 # %% ../nbs/11dc_trainer.ipynb #3ab2bc05

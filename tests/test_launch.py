@@ -3,7 +3,6 @@ import os, signal, threading, time
 
 import pytest
 
-
 from fgnb.config import load_config
 from fgnb.core import read_json
 from fgnb.folder import Preempted, create_run
@@ -89,3 +88,30 @@ def test_stopped_together_and_resumed(base, tmp_path, straight):
     resumed = finetune(c, ROWS[:19], ROWS[23:], night, quiet=True, resume=True)
     assert resumed.history == straight.history and resumed.steps == 8
     assert (resumed.model_dir/'model.safetensors').read_bytes() == (straight.model_dir/'model.safetensors').read_bytes()
+
+
+TIGHT = """
+import os
+if os.environ.get('RANK') == '1': # the second of the processes that train
+    import torch, fgnb.monitor
+    plain = fgnb.monitor.metered
+    def metered(trainer):
+        class Tight(plain(trainer)):
+            def training_step(self, model, inputs, *args, **kwargs):
+                if self.state.global_step >= 2 and len(inputs['input_ids']) > 1: raise torch.OutOfMemoryError('CUDA out of memory.')
+                return super().training_step(model, inputs, *args, **kwargs)
+        return Tight
+    fgnb.monitor.metered = metered
+"""
+
+
+def test_memory_of_one_process_runs_out(base, tmp_path, straight, monkeypatch, capfd):
+    "Behind the second step the second process can hold one row only: both begin again from there, one row at a time, and end as if nothing had happened."
+    (tmp_path/'sitecustomize.py').write_text(TIGHT)
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    tight = finetune(two_processes(base), ROWS[:19], ROWS[23:], tmp_path/'tight', quiet=True)
+    said = capfd.readouterr().out
+    assert 'out of memory: 1 row at a time in each process from here on, 6 times a step, so that a step keeps its 12 rows; going on from checkpoint-2' in said
+    assert (tight.steps, tight.batch_size, tight.gradient_accumulation) == (8, 1, 6)
+    assert curve(tight) == pytest.approx(curve(straight), rel=1e-5)
+    assert largest_gap(weights(straight), weights(tight)) < 1e-5

@@ -8,7 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # On a machine without a GPU elsewhere: make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 STAMP := .venv/.fgnb-setup
-# What is imported is compiled then; compiling all 19,000 files at once would take minutes.
+# pip compiles on one core; setup compiles on all of them afterwards.
 PIP := python -m pip install -q --disable-pip-version-check --no-compile
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
@@ -33,6 +33,7 @@ $(STAMP): settings.ini setup.py constraints.txt
 	@$(PIP) $(TORCH)
 	@echo "== installing fgnb and what it uses (versions from constraints.txt)"
 	@$(PIP) -c constraints.txt -e ".[train,export,label,sources,teacher,dev]"
+	@python -m compileall -qq -j 0 .venv/lib || true # some packages bring files that are meant for other Pythons
 	@touch $@; echo "== ready: .venv"
 
 # The browser tests need a browser from the system, and a Chinese font to be looked at; where neither can be installed the tests say so and are skipped.

@@ -104,10 +104,10 @@ def worker(
         write_text(job/f'preempted-{rank()}', str(e.args[0]))
         os._exit(PREEMPTED)
     except BaseException as e:
-        file, code = job/f'fault-{rank()}.json', 'memory' if out_of_memory(e) else 'process'
-        faults = e.faults if isinstance(e, FaultError) else [Fault(f'{type(e).__name__}: {e}', near_path(file), code=code)]
+        file, told = job/f'fault-{rank()}.json', isinstance(e, FaultError)
+        faults = e.faults if told else [Fault(f'{type(e).__name__}: {e}', near_path(file), code='memory' if out_of_memory(e) else 'process')]
         write_json(file, {'at': time.time(), 'faults': [asdict(f) for f in faults], 'traceback': traceback.format_exc()})
-        if isinstance(e, FaultError): time.sleep(2) # the others find the same, and may say so before torchrun ends them
+        if told: time.sleep(2) # the others find the same, and may say so before torchrun ends them
         os._exit(1) # no waiting for the threads of a broken connection
 
 def _end_with_starter() -> None:

@@ -19,7 +19,7 @@ from fgnb.testing import LAMP, lamps
 from fgnb.tokens import encode, load_tokenizer
 
 root = Path(__file__).resolve().parent.parent
-shared = Path(os.environ.get('FGNB_SHARED', root.parent/'shared'))
+shared = Path(os.environ.get('FGNB_SHARED') or root.parent/'shared')
 HOSTILE = ['<script>window.pwned=1</script>', '<img src=x onerror="window.pwned=1">', '"><svg/onload=window.pwned=1>', "'-alert(1)-'", '</style><script>window.pwned=1</script>',
            '</details></div><iframe srcdoc="<script>parent.pwned=1</script>">', '<a href="javascript:window.pwned=1">x</a>', '{{constructor}} ${7*7}', 'a\u202ebc\u200b', '<style>*{display:none}</style>']
 

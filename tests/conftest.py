@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get('FGNB_SHARED') or ROOT.parent/'shared') # vectors, data sets and the real tokenizer, where they are at hand
 BROWSER = next((b for b in map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome')) if b), None)
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking', '--disable-component-update', '--no-first-run']
 needs_browser = pytest.mark.skipif(BROWSER is None, reason='no chromium on this machine and it could not be installed (apt-get install chromium)')

@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from fgnb.core import project_root, read_jsonl
+from conftest import SHARED
+from fgnb.core import read_jsonl
 from fgnb.format import (CONTROL_TOKENS, STOP_TOKENS, Call, Reply, chat_template, check_text, parse, prompt_completion, render, render_call, same_value,
                          spans, survives)
 
-SHARED = Path(os.environ.get('FGNB_SHARED') or project_root(Path(__file__).parent).parent/'shared')
 EXAMPLES = int(os.environ.get('FGNB_EXAMPLES', 120))
 few = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -1,11 +1,12 @@
 """The promise of the grammar: whatever the weights and the budget, a reply reads back and fits; and it costs nothing where the model was right."""
-import json, os, random
+import json, random
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from conftest import SHARED
 from fgnb.closing import Matchers, plain_ids
 from fgnb.core import FaultError
 from fgnb.data import read_examples
@@ -19,7 +20,6 @@ from fgnb.schema import load_tools
 from fgnb.tokens import load_tokenizer
 
 root = Path(__file__).resolve().parent.parent
-shared = Path(os.environ.get('FGNB_SHARED') or root.parent/'shared')
 torch.set_num_threads(1)
 
 
@@ -34,7 +34,7 @@ def ids_of(text: str, tokenizer) -> list[int]: return tokenizer(text, add_specia
 def toolsets() -> list[list[dict]]:
     "150: invented ones, and parts of the home demo's and, where they are at hand, of a public data set's."
     home = load_tools(root/'data/home/tools.json')
-    public = shared/'datasets'/'shawhin_tool_use'/'data.jsonl.xz'
+    public = SHARED/'datasets'/'shawhin_tool_use'/'data.jsonl.xz'
     if public.exists():
         import lzma
         with lzma.open(public, 'rt') as f: home += list({t['function']['name']: t for line in f for t in json.loads(line)['tools']}.values())
@@ -61,7 +61,7 @@ def test_gold_replies_are_in_the_language():
 
 def test_public_tokenizer():
     "The real vocabulary: the same replies, forced tokens cut as the tokenizer cuts the whole."
-    folder = shared/'tokenizer'/'functiongemma'
+    folder = SHARED/'tokenizer'/'functiongemma'
     if not folder.exists(): pytest.skip('the 262k tokenizer is not here: set FGNB_SHARED to the folder that holds tokenizer/functiongemma')
     tokenizer = load_tokenizer(folder)
     for e in rows('penguin', 12)+rows('home', 12):

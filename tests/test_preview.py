@@ -1,10 +1,11 @@
 """Looking at data: Ollama's renderer byte for byte, hostile rows, many rows, colours, costs."""
-import csv, json, os, time
+import csv, json, time
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from conftest import SHARED
 from fgnb.browse import browse, browse_files
 from fgnb.colours import contrasts
 from fgnb.config import load_config
@@ -19,7 +20,6 @@ from fgnb.testing import LAMP, lamps
 from fgnb.tokens import encode, load_tokenizer
 
 root = Path(__file__).resolve().parent.parent
-shared = Path(os.environ.get('FGNB_SHARED') or root.parent/'shared')
 HOSTILE = ['<script>window.pwned=1</script>', '<img src=x onerror="window.pwned=1">', '"><svg/onload=window.pwned=1>', "'-alert(1)-'", '</style><script>window.pwned=1</script>',
            '</details></div><iframe srcdoc="<script>parent.pwned=1</script>">', '<a href="javascript:window.pwned=1">x</a>', '{{constructor}} ${7*7}', 'a\u202ebc\u200b', '<style>*{display:none}</style>']
 
@@ -48,7 +48,7 @@ def tokenizer(): return load_tokenizer(root/'data'/'base')
 
 @pytest.fixture(scope='module')
 def vectors():
-    file = shared/'vectors'/'render.jsonl'
+    file = SHARED/'vectors'/'render.jsonl'
     if not file.is_file(): pytest.skip('no vectors here: set FGNB_SHARED to the folder that holds vectors/render.jsonl')
     return [r for r in read_jsonl(file) if r.get('ollama_expected') is not None]
 
@@ -204,7 +204,7 @@ def test_static_without_somebody(tokenizer, monkeypatch):
 
 
 def test_the_real_vocabulary(tokenizer):
-    real = shared/'tokenizer'/'functiongemma'
+    real = SHARED/'tokenizer'/'functiongemma'
     if not real.is_dir(): pytest.skip('no real tokenizer here: set FGNB_SHARED to the folder that holds tokenizer/functiongemma')
     rows = read_examples(root/'data'/'home'/'commands.xlsx', root/'data'/'home'/'tools.json')[::5]
     table = compare_vocabularies(rows, {'offline': tokenizer, 'real': load_tokenizer(real)}).set_index(['vocabulary', 'lang'])

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Callable, Literal, Optional, TypedDict, Union
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from conftest import SHARED
 from fgnb.core import FaultError, project_root
 from fgnb.documents import as_document, parse_document
 from fgnb.mcp_tools import mcp_tools
@@ -18,7 +19,6 @@ from fgnb.tool_docs import Parameter, parameter_schema
 from fgnb.tool_text import text_tools
 from made import sheet, text
 
-SHARED = Path(os.environ.get('FGNB_SHARED') or project_root(Path(__file__).parent).parent/'shared')
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
 SWAGGER = '''swagger: "2.0"

@@ -51,14 +51,15 @@ def has_wandb_key() -> bool:
 def wandb_parts(
     folder: Path # of the run
 ) -> list[Path]: # where wandb wrote, oldest first: one folder for every time the training was begun or resumed
-    "What Weights & Biases has of a run here."
-    return sorted((p for p in (folder/'wandb').glob('*run-*-*') if p.is_dir()), key=lambda p: p.name.removeprefix('offline-'))
+    "What Weights & Biases has of a run here. A folder's name tells the second it was begun; within one second the log written to last is the latest."
+    logs = (folder/'wandb').glob('*run-*/run-*.wandb')
+    return [log.parent for log in sorted(logs, key=lambda log: (log.parent.name.removeprefix('offline-').split('-')[1], log.stat().st_mtime_ns))]
 
 def wandb_id(
     part: Path # one of `wandb_parts`
 ) -> str: # of the run that it belongs to
-    "By which Weights & Biases knows a run."
-    return part.name.removeprefix('offline-').split('-', 2)[2]
+    "By which Weights & Biases knows a run: the name of its log. The folder's name may say more, where two parts were begun in one second."
+    return next(part.glob('run-*.wandb')).stem.removeprefix('run-')
 
 def open_wandb(
     config: Config,
@@ -88,11 +89,11 @@ def close_wandb(
     "End the run in Weights & Biases; tell how an offline one is sent."
     wandb = need('wandb', 'train')
     if wandb.run is None: return None
-    place, offline = Path(wandb.run.dir).parent, wandb.run.offline
+    place, offline, own = Path(wandb.run.dir).parent, wandb.run.offline, wandb.run.id
     wandb.finish(exit_code=int(failed))
     wandb.teardown() # its process holds the settings of this run, the next one gets its own
     if not offline: return None
-    parts = [p for p in wandb_parts(place.parent.parent) if p.name.startswith('offline-') and wandb_id(p) == wandb_id(place) and not list(p.glob('*.synced'))]
+    parts = [p for p in wandb_parts(place.parent.parent) if p.name.startswith('offline-') and wandb_id(p) == own and not list(p.glob('*.synced'))]
     print('wandb: logged offline; to send it: wandb sync', *(f'"{p}"' for p in parts))
     return place
 

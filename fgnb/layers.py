@@ -9,6 +9,7 @@ __all__ = ['STRETCH', 'ROOT', 'FEW_ROWS', 'normed', 'gated', 'linear', 'rotary',
 from typing import Any
 
 from .core import need
+from .recompute import Recompute
 
 # %% ../nbs/08be_layers.ipynb #c1d64582
 STRETCH = 1 << 17 # numbers worked on at once: half a megabyte in float32
@@ -176,23 +177,33 @@ def rotary(
     angles = positions.float()[..., None]*inverse/(rope['factor'] if rope['rope_type'] == 'linear' else 1)
     return angles.cos(), angles.sin()
 
+def _fed(norm: Any, x: Any) -> Any:
+    "`x` through the norm, in the numbers of the products that it goes into."
+    import torch
+    device = x.device.type
+    return normed(norm, x).to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype)
+
+def _plus(norm: Any, x: Any, y: Any) -> Any: return x + normed(norm, y)
+
 def gemma_layer(
     layer: Any,     # a decoder layer of Gemma 3
     config: Any,    # a `Gemma3TextConfig`
     x: Any,         # [..., hidden]
     rotation: tuple, # from `rotary`, at the positions of `x`
     attend: Any,    # queries (scaled), keys and values [..., heads, head_dim] → [..., heads·head_dim]
-    keep: Any = None # tokens whose result is wanted (the last layer); all if not given
+    keep: Any = None, # tokens whose result is wanted (the last layer); all if not given
+    spare: bool = True # what a pass over memory makes again is not kept for the way back
 ) -> Any: # [..., hidden]
     "One layer, its attention done by `attend`."
-    a, mlp, h = layer.self_attn, layer.mlp, normed(layer.input_layernorm, x)
-    heads = lambda t: t.unflatten(-1, (-1, config.head_dim))
-    q, k = normed(a.q_norm, heads(linear(a.q_proj, h)), rotation, a.scaling), normed(a.k_norm, heads(linear(a.k_proj, h)), rotation)
-    seen = attend(q, k, heads(linear(a.v_proj, h)))
-    if keep is not None: x, seen = x[keep], seen[keep]
-    x = x + normed(layer.post_attention_layernorm, linear(a.o_proj, seen))
-    h = normed(layer.pre_feedforward_layernorm, x)
-    return x + normed(layer.post_feedforward_layernorm, linear(mlp.down_proj, gated(linear(mlp.gate_proj, h), linear(mlp.up_proj, h))))
+    a, mlp, heads = layer.self_attn, layer.mlp, lambda t: t.unflatten(-1, (-1, config.head_dim))
+    with Recompute(spare) as again:
+        h = again(_fed, layer.input_layernorm, x)
+        q, k = again(normed, a.q_norm, heads(linear(a.q_proj, h)), rotation, a.scaling), again(normed, a.k_norm, heads(linear(a.k_proj, h)), rotation)
+        seen = attend(q, k, heads(linear(a.v_proj, h)))
+        if keep is not None: x, seen = x[keep], seen[keep]
+        x = again(_plus, layer.post_attention_layernorm, x, linear(a.o_proj, seen))
+        h = again(_fed, layer.pre_feedforward_layernorm, x)
+        return _plus(layer.post_feedforward_layernorm, x, linear(mlp.down_proj, again(gated, linear(mlp.gate_proj, h), linear(mlp.up_proj, h))))
 
 def can_walk(
     model: Any # of transformers

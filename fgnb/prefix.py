@@ -58,24 +58,26 @@ def plain_model(
 
 def _walks(plain: Any) -> bool:
     "The layers may be walked by hand."
-    hooked = any(m._forward_hooks or m._forward_pre_hooks or hasattr(m, '_hf_hook') for m in plain.modules())
-    return not hooked and plain.device.type == 'cpu' and not plain.is_gradient_checkpointing and not can_walk(plain)
+    called = plain.get_input_embeddings() # as it is, with its hooks: gradient checkpointing sets one
+    hooked = any(m._forward_hooks or m._forward_pre_hooks or hasattr(m, '_hf_hook') for m in plain.modules() if m is not called)
+    return not hooked and plain.device.type == 'cpu' and not can_walk(plain)
 
 def walked(
     model: Any, # a `Gemma3ForCausalLM`
     tree: Tree, # T packed tokens
     keep: Any   # [n] packed tokens whose states are wanted
 ) -> Any: # [n, hidden]
-    "Final hidden states, the layers walked by hand."
-    torch = need('torch', 'train')
+    "Final hidden states, the layers walked by hand; with gradient checkpointing each of them a second time on the way back."
+    torch, twice = need('torch', 'train'), model.is_gradient_checkpointing and model.training
     inner, config = model.model, model.config
     device = inner.embed_tokens.weight.device
     x, positions = inner.embed_tokens(torch.tensor(tree.ids, device=device)), torch.tensor(tree.positions(), device=device)
     rotations = {kind: rotary(config, kind, positions) for kind in set(config.layer_types)}
     for n, (kind, layer) in enumerate(zip(config.layer_types, inner.layers)):
         window = config.sliding_window if kind == 'sliding_attention' else None
-        attend = lambda q, k, v: tree_attention(q, k, v, tree, 1.0, window).flatten(1)
-        x = gemma_layer(layer, config, x, rotations[kind], attend, keep if n == len(inner.layers) - 1 else None)
+        attend = lambda q, k, v, window=window: tree_attention(q, k, v, tree, 1.0, window).flatten(1) # this layer's window, also when it is called again
+        args = layer, config, x, rotations[kind], attend, keep if n == len(inner.layers) - 1 else None
+        x = torch.utils.checkpoint.checkpoint(gemma_layer, *args, False, use_reentrant=False, preserve_rng_state=False) if twice else gemma_layer(*args)
     return normed(inner.norm, x)
 
 def tree_hidden(

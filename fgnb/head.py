@@ -54,9 +54,12 @@ def _chunks(hidden: Any, weight: Any, bias: Any, target: Any, scale: float, cap:
     import torch
     w, losses, hits = weight.to(hidden.dtype), [], []
     grads = [torch.zeros_like(x, dtype=d) if y else None for x, y, d in zip((hidden, weight, bias), wanted, (None, torch.float32, torch.float32))]
+    scores = hidden.new_empty(min(CHUNK, len(hidden)), len(w)) # one for all chunks
     for i in range(0, len(hidden), CHUNK):
         h, t = hidden[i:i+CHUNK], target[i:i+CHUNK]
-        z = h @ w.t() if bias is None else torch.addmm(bias.to(h.dtype), h, w.t())
+        z = scores[:len(h)]
+        if bias is None: torch.mm(h, w.t(), out=z)
+        else: torch.addmm(bias.to(h.dtype), h, w.t(), out=z)
         for j in range(0, len(h), FEW):
             loss, hit = _rows(z[j:j+FEW], t[j:j+FEW], scale, cap, any(wanted))
             losses.append(loss); hits.append(hit)

@@ -14,6 +14,7 @@ from typing import Any
 from .batches import alike, common
 from .checkpoints import gigabytes
 from .core import need
+from .layers import can_walk
 
 # %% ../nbs/08bf_memory.ipynb #719ddd7d
 @dataclass(frozen=True)
@@ -51,16 +52,16 @@ def activation_bytes(
     batch: Batch,
     size: int,         # bytes of one number in the matrix products
     full: bool,        # all weights are trained, not only an adapter
-    recompute: bool    # with gradient checkpointing
+    recompute: bool,   # with gradient checkpointing
+    walk: bool = False # the layers are walked by `fgnb.layers`
 ) -> int: # bytes
     "What the way back needs of one step."
     H, I, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     A, K = config.num_attention_heads*config.head_dim, config.num_key_value_heads*config.head_dim
-    own = batch.length - batch.shared
-    weights = 3*config.num_attention_heads*batch.rows*own*batch.length*size if batch.shared else 0
-    layer = batch.tokens*(4*(4*H + A + K)*(2 if full else 1) + size*(2*H + 3*A + 2*K + 4*I)) + weights
-    head = 3*4*HEAD*config.vocab_size + batch.tokens*3*H*4
-    return head + (layers*batch.tokens*H*size + layer if recompute else layers*layer)
+    whole = 4*(4*H + A + K)*(2 if full else 1) + size*(2*H + 3*A + 2*K + 4*I)
+    layer = 4*H + size*(2*H + 2*A + 2*K + 2*I) if walk else whole
+    head = (1 if walk else 3)*4*HEAD*config.vocab_size + batch.tokens*3*H*4
+    return head + batch.tokens*(layers*H*size + whole if recompute else layers*layer)
 
 def state_bytes(
     model: Any,         # as it is before the training
@@ -127,8 +128,8 @@ def plan_memory(
 ) -> Checkpointing:
     "Gradient checkpointing for a training that is about to start."
     prompts, lengths = [e.prompt_ids for e in rows], [len(e.input_ids) for e in rows]
-    batch, plain = largest_batch(prompts, lengths, batch_size, share), largest_batch(prompts, lengths, batch_size, False)
+    batch, device = largest_batch(prompts, lengths, batch_size, share), next(model.parameters()).device.type
     state, size = state_bytes(model, adapter), 4 if compute == 'float32' else 2
-    full = adapter is None and not hasattr(model, 'peft_config')
-    once, twice = activation_bytes(model.config, batch, size, full, False), activation_bytes(model.config, plain, size, full, True)
-    return choose_checkpointing(asked, batch, state+once, state+twice, free_memory(next(model.parameters()).device.type))
+    full, walk = adapter is None and not hasattr(model, 'peft_config'), share and device == 'cpu' and not can_walk(model)
+    once, twice = (activation_bytes(model.config, batch, size, full, again, walk) for again in (False, True))
+    return choose_checkpointing(asked, batch, state+once, state+twice, free_memory(device))

@@ -121,14 +121,14 @@ def _adapted_forward(ctx, x, W, A, B, scale):
     narrow = x @ A.t()
     ctx.save_for_backward(x, W, A, B, narrow)
     ctx.scale = scale
-    return torch.addmm(x @ W.t(), narrow, B.t(), alpha=scale)
+    return (x @ W.t()).addmm_(narrow, B.t(), alpha=scale)
 
 def _adapted_backward(ctx, g):
     import torch
     x, W, A, B, narrow = ctx.saved_tensors
     g = g.contiguous()
     h = (g @ B).mul_(ctx.scale)
-    dx = torch.addmm(g @ W, h, A) if ctx.needs_input_grad[0] else None
+    dx = (g @ W).addmm_(h, A) if ctx.needs_input_grad[0] else None
     dA, dB = ((h.t() @ x), (g.t() @ narrow).mul_(ctx.scale)) if ctx.needs_input_grad[2] else (None, None)
     return dx, None, dA, dB, None
 

@@ -177,11 +177,7 @@ def rotary(
     angles = positions.float()[..., None]*inverse/(rope['factor'] if rope['rope_type'] == 'linear' else 1)
     return angles.cos(), angles.sin()
 
-def _fed(norm: Any, x: Any) -> Any:
-    "`x` through the norm, in the numbers of the products that it goes into."
-    import torch
-    device = x.device.type
-    return normed(norm, x).to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype)
+def _fed(norm: Any, x: Any, dtype: Any) -> Any: return normed(norm, x).to(dtype)
 
 def _plus(norm: Any, x: Any, y: Any) -> Any: return x + normed(norm, y)
 
@@ -195,14 +191,16 @@ def gemma_layer(
     spare: bool = True # what a pass over memory makes again is not kept for the way back
 ) -> Any: # [..., hidden]
     "One layer, its attention done by `attend`."
+    import torch
+    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype # of the products; a second pass cannot ask
     a, mlp, heads = layer.self_attn, layer.mlp, lambda t: t.unflatten(-1, (-1, config.head_dim))
     with Recompute(spare) as again:
-        h = again(_fed, layer.input_layernorm, x)
+        h = again(_fed, layer.input_layernorm, x, dtype)
         q, k = again(normed, a.q_norm, heads(linear(a.q_proj, h)), rotation, a.scaling), again(normed, a.k_norm, heads(linear(a.k_proj, h)), rotation)
         seen = attend(q, k, heads(linear(a.v_proj, h)))
         if keep is not None: x, seen = x[keep], seen[keep]
         x = again(_plus, layer.post_attention_layernorm, x, linear(a.o_proj, seen))
-        h = again(_fed, layer.pre_feedforward_layernorm, x)
+        h = again(_fed, layer.pre_feedforward_layernorm, x, dtype)
         return _plus(layer.post_feedforward_layernorm, x, linear(mlp.down_proj, again(gated, linear(mlp.gate_proj, h), linear(mlp.up_proj, h))))
 
 def can_walk(

@@ -141,6 +141,12 @@ def _plain_adapter(module: Any) -> str:
     if not plain or module.lora_A[name].bias is not None or module.lora_B[name].bias is not None: return ''
     return name if isinstance(module.lora_dropout[name], torch.nn.Identity) else ''
 
+def _product_dtype(x: Any) -> Any:
+    "In which numbers products of `x` are computed."
+    import torch
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
 FEW_ROWS = 16 # up to so many, a processor multiplies faster with the weights on the left
 
 def _narrow(module: Any, x: Any) -> bool:
@@ -157,7 +163,7 @@ def linear(
     import torch
     if _narrow(module, x): return (module.weight @ x.reshape(-1, x.shape[-1]).t()).t().reshape(*x.shape[:-1], -1)
     auto, name = torch.is_autocast_enabled(x.device.type), _plain_adapter(module)
-    dtype = torch.get_autocast_dtype(x.device.type) if auto else x.dtype
+    dtype = _product_dtype(x)
     if not name or not (auto or module.lora_A[name].weight.dtype == module.base_layer.weight.dtype == dtype): return module(x)
     A, B = module.lora_A[name].weight, module.lora_B[name].weight
     with torch.autocast(x.device.type, enabled=False):
@@ -191,8 +197,7 @@ def gemma_layer(
     spare: bool = True # what a pass over memory makes again is not kept for the way back
 ) -> Any: # [..., hidden]
     "One layer, its attention done by `attend`."
-    import torch
-    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype # of the products; a second pass cannot ask
+    dtype = _product_dtype(x) # asked here: autocast is off on the way back
     a, mlp, heads = layer.self_attn, layer.mlp, lambda t: t.unflatten(-1, (-1, config.head_dim))
     with Recompute(spare) as again:
         h = again(_fed, layer.input_layernorm, x, dtype)
